@@ -1,2 +1,55 @@
-//! placeholder
-fn main() {}
+//! Tasks of the workspace: `cargo xtask --help` lists them.
+#![allow(clippy::print_stderr)] // the program's only way to report an error
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::{commands, interrupt};
+
+/// Exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Project tasks: services, tests, checks and benchmarks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Keep PostgreSQL and Apache Kafka running in the background.
+    Services {
+        #[command(subcommand)]
+        action: ServicesAction,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ServicesAction {
+    /// Start them and print the environment for tests.
+    Up,
+    /// Stop them and remove their data.
+    Down,
+    /// Say whether they run.
+    Status,
+}
+
+fn main() -> ExitCode {
+    let result = interrupt::listen().and_then(|()| match Arguments::parse().task {
+        Task::Services { action } => match action {
+            ServicesAction::Up => commands::services::up(),
+            ServicesAction::Down => commands::services::down(),
+            ServicesAction::Status => commands::services::status(),
+        },
+    });
+    match result {
+        _ if interrupt::requests() > 0 => ExitCode::from(INTERRUPTED),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The commands of `cargo xtask`.
+
+pub mod services;
