@@ -1,1 +1,10 @@
-//! placeholder
+//! Storage of the transactional outbox on Diesel: PostgreSQL and SQLite.
+//!
+//! A service appends messages through its own connection, in its own transaction; the relay reads and settles them
+//! through a storage of this crate.
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+mod tables;
+
+pub use tables::{DEFAULT_PREFIX, InvalidTables, Tables};
