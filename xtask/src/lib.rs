@@ -8,6 +8,7 @@ pub mod commands;
 pub mod deadline;
 pub mod folders;
 pub mod interrupt;
+pub mod metadata;
 pub mod run;
 pub mod services;
 pub mod stages;

@@ -19,6 +19,20 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Run every test of every crate against real services.
+    Test {
+        /// Arguments of `cargo test`, for instance `-p outbox-core late_commit -- --nocapture`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check formatting, lints, feature sets, documentation and dependencies.
+    Lint,
+    /// Run the benchmarks against real services.
+    Bench {
+        /// Arguments of the benchmark program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Keep PostgreSQL and Apache Kafka running in the background.
     Services {
         #[command(subcommand)]
@@ -38,6 +52,9 @@ enum ServicesAction {
 
 fn main() -> ExitCode {
     let result = interrupt::listen().and_then(|()| match Arguments::parse().task {
+        Task::Test { arguments } => commands::test::test(&arguments),
+        Task::Lint => commands::lint::lint(),
+        Task::Bench { arguments } => commands::bench::bench(&arguments),
         Task::Services { action } => match action {
             ServicesAction::Up => commands::services::up(),
             ServicesAction::Down => commands::services::down(),

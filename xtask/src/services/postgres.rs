@@ -38,6 +38,13 @@ impl Postgres {
         &self.url
     }
 
+    /// The URL's host and port, without names and passwords.
+    pub fn address(&self) -> &str {
+        let after_scheme = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
+        authority.rsplit('@').next().unwrap_or_default()
+    }
+
     /// PEM file with the certificate of the authority that signed the server's, which is valid for `localhost`.
     pub fn ca_path(&self) -> &Path {
         &self.ca_path

@@ -48,11 +48,11 @@ impl Background {
 
     /// Whether both servers accept connections.
     pub fn answers(&self) -> bool {
-        let postgres = self.postgres_url.split('@').nth(1).and_then(|rest| rest.split('/').next());
-        [postgres, Some(self.kafka.as_str())].into_iter().all(|address| {
+        let (postgres, kafka) = self.connect();
+        [postgres.address(), kafka.bootstrap()].into_iter().all(|address| {
             address
-                .and_then(|address| address.parse::<SocketAddr>().ok())
-                .is_some_and(|address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
+                .parse::<SocketAddr>()
+                .is_ok_and(|address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
         })
     }
 
