@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use crate::message::{LaneKey, Message};
@@ -54,12 +55,17 @@ pub trait Transport: Send + Sync + 'static {
 #[async_trait]
 pub trait Session: Send {
     /// Makes a route ready (looks the topic up). Called before the first message of a route in this session, and again
-    /// after a pause of the route.
+    /// after a pause of the route. The future is independent of the session's borrow, so that a slow look-up of one route
+    /// does not hold up the others: sends go on while it runs.
     ///
     /// # Errors
     ///
     /// [`Outcome::RoutePaused`] (unknown topic, no permission) or [`Outcome::SessionLost`].
-    async fn open_route(&mut self, route: &RouteName) -> Result<(), Outcome>;
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the route as it was.
+    fn open_route(&self, route: &RouteName) -> BoxFuture<'static, Result<(), Outcome>>;
 
     /// The slot (a partition, a queue) of a message on a route that is open: the unit of in-flight limits. The same key
     /// and route always have the same slot within a session.
