@@ -13,7 +13,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(120);
 pub(super) fn install() -> Result<Outcome> {
     if program().is_none() {
         let mut install = run::cargo();
-        install.args(["install", "cargo-deny", "--locked", "--quiet", "--version", VERSION, "--root"]);
+        install.args(["install", "cargo-deny", "--locked", "--quiet", "--version", &format!("^{VERSION}"), "--root"]);
         // Unoptimised: it works for a second, and compiles in less than half the time.
         install.arg(own_folder()).arg("--debug");
         run::succeed(&mut install)?;
@@ -22,7 +22,7 @@ pub(super) fn install() -> Result<Outcome> {
 }
 
 pub(super) fn check() -> Result<Outcome> {
-    run::succeed(deny()?.args(["check", "bans", "licenses", "sources"]))?;
+    run::succeed(deny()?.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
     Ok(Outcome::Passed)
 }
 
