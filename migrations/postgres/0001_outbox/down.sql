@@ -1,0 +1,7 @@
+-- Drops the outbox with every message that was not delivered and every dead letter.
+
+DROP TABLE {{parked_keys}};
+DROP TABLE {{dead_letters}};
+DROP TABLE {{relays}};
+DROP TABLE {{leases}};
+DROP TABLE {{messages}};
