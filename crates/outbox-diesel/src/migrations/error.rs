@@ -1,0 +1,56 @@
+use super::EXPECTED_VERSION;
+
+/// Why a migration did not happen. What had been applied before stays applied; the one that failed left nothing behind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrationError {
+    /// The database refused a statement or could not be reached.
+    #[error("cannot {action}")]
+    Database {
+        /// What was tried.
+        action: String,
+        /// What the database said.
+        #[source]
+        source: diesel::result::Error,
+    },
+    /// The schema was made by a newer program.
+    #[error(
+        "the outbox schema has version {found}, this program knows versions up to {EXPECTED_VERSION}: use a newer one"
+    )]
+    Newer {
+        /// The version in the database.
+        found: i32,
+    },
+    /// A target version that does not exist.
+    #[error("there is no schema version {requested}: use 0 to {EXPECTED_VERSION}")]
+    UnknownVersion {
+        /// What was asked for.
+        requested: i32,
+    },
+    /// Going down would delete messages that nobody has delivered.
+    #[error(
+        "the outbox still holds {pending} pending messages and {dead_letters} dead letters, which going down deletes: \
+         deliver or discard them first, or ask for their deletion"
+    )]
+    NotEmpty {
+        /// Pending messages; at most 10,000 are counted.
+        pending: i64,
+        /// Dead letters; at most 10,000 are counted.
+        dead_letters: i64,
+    },
+}
+
+impl MigrationError {
+    /// Names what was tried when the database failed.
+    pub(super) fn database(action: impl Into<String>) -> impl FnOnce(diesel::result::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Database { action, source }
+    }
+}
+
+impl From<diesel::result::Error> for MigrationError {
+    /// For the statements that a transaction makes by itself.
+    fn from(source: diesel::result::Error) -> Self {
+        Self::Database { action: "begin or commit the migration's transaction".to_owned(), source }
+    }
+}

@@ -1,0 +1,21 @@
+//! The outbox's own migrations: plain SQL, applied with a version table of their own or printed for another tool.
+//!
+//! `up`, `down`, `status` and `verify` are in [`postgres`](self::postgres) and [`sqlite`](self::sqlite); this module holds what
+//! they share. The SQL is in `migrations/<backend>/NNNN_name/{up,down}.sql`.
+
+mod catalog;
+mod error;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod print;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod status;
+
+pub use catalog::{Backend, EXPECTED_VERSION, Migration};
+pub use error::MigrationError;
+pub use print::{print_down, print_up};
+pub use status::{AppliedMigration, MigrationStatus, PendingRows};
+
+use catalog::migrations;
+use status::{Progress, status_of};

@@ -1,0 +1,83 @@
+use std::fmt::Write;
+
+use super::{Backend, MigrationError, migrations, status::known_target};
+use crate::Tables;
+
+/// The SQL that leads from schema version `from` (0: nothing) to `to`, for people who run migrations with another tool. It
+/// writes the version table too, so that the relay recognizes the schema.
+///
+/// The text holds no `BEGIN`: tools bring their own transaction. On PostgreSQL run it as one transaction.
+///
+/// # Errors
+///
+/// [`MigrationError::UnknownVersion`] for a version that does not exist.
+///
+/// ```
+/// use outbox_diesel::{Tables, migrations::{Backend, EXPECTED_VERSION, print_up}};
+///
+/// let sql = print_up(Backend::Sqlite, &Tables::default(), 0, EXPECTED_VERSION)?;
+/// assert!(sql.contains(r#"CREATE TABLE "outbox_messages""#));
+/// # Ok::<(), outbox_diesel::migrations::MigrationError>(())
+/// ```
+pub fn print_up(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result<String, MigrationError> {
+    let (from, to) = (known_target(from)?, known_target(to)?);
+    let mut sql = String::new();
+    if from == 0 && to > 0 {
+        if let (Backend::Postgres, Some(schema)) = (backend, tables.schema()) {
+            push(&mut sql, &format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";"));
+        }
+        push(&mut sql, &format!("{};", tables.render(create_versions(backend))));
+    }
+    for migration in migrations(backend, from, to) {
+        push(&mut sql, &format!("-- Version {}: {}", migration.version, migration.name));
+        push(&mut sql, &tables.render(migration.up));
+        push(
+            &mut sql,
+            &format!(
+                "INSERT INTO {} (version, name) VALUES ({}, '{}');",
+                tables.versions(),
+                migration.version,
+                migration.name
+            ),
+        );
+    }
+    Ok(sql)
+}
+
+/// The SQL that leads back from schema version `from` to `to` (0: nothing is left). **It deletes what the tables hold.**
+///
+/// # Errors
+///
+/// [`MigrationError::UnknownVersion`] for a version that does not exist.
+pub fn print_down(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result<String, MigrationError> {
+    let (from, to) = (known_target(from)?, known_target(to)?);
+    let mut sql = String::new();
+    for migration in migrations(backend, to, from).rev() {
+        push(&mut sql, &format!("-- Back from version {}: {}", migration.version, migration.name));
+        push(&mut sql, &tables.render(migration.down));
+        push(&mut sql, &format!("DELETE FROM {} WHERE version = {};", tables.versions(), migration.version));
+    }
+    if to == 0 && from > 0 {
+        push(&mut sql, &format!("DROP TABLE {};", tables.versions()));
+    }
+    Ok(sql)
+}
+
+/// Creates the version table, unless it exists.
+pub(super) fn create_versions(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Postgres => {
+            "CREATE TABLE IF NOT EXISTS {{versions}} (\n    version integer PRIMARY KEY,\n    name text NOT NULL,\n    \
+             applied_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)"
+        }
+        Backend::Sqlite => {
+            "CREATE TABLE IF NOT EXISTS {{versions}} (\n    version INTEGER PRIMARY KEY,\n    name TEXT NOT NULL,\n    \
+             applied_at INTEGER NOT NULL\n        \
+             DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)\n)"
+        }
+    }
+}
+
+fn push(sql: &mut String, part: &str) {
+    let _ = writeln!(sql, "{}\n", part.trim_end());
+}

@@ -1,0 +1,136 @@
+//! Migrations of SQLite.
+//!
+//! The functions block: in an async program call them through `tokio::task::spawn_blocking` or
+//! `SyncConnectionWrapper::spawn_blocking`. Each migration runs in a `BEGIN IMMEDIATE` transaction of its own, whose write
+//! lock keeps two migrators apart.
+
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::{OptionalExtension, RunQueryDsl, SqliteConnection};
+use outbox_core::ports::{StorageError, StorageErrorKind};
+
+use super::print::create_versions;
+use super::status::{known_target, known_version};
+use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, Progress, migrations, status_of};
+use crate::Tables;
+use crate::sql::{Sql, bind};
+
+/// Applies every migration up to `to` that is missing; [`EXPECTED_VERSION`](super::EXPECTED_VERSION) is what the relay needs.
+///
+/// # Errors
+///
+/// A [`MigrationError`]; the migrations before the one that failed stay applied.
+pub fn up(conn: &mut SqliteConnection, tables: &Tables, to: i32) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = known_target(to)?;
+    steps(|| {
+        conn.immediate_transaction(|conn| {
+            let from = known_version(version(conn, tables)?)?;
+            let Some(next) = migrations(Backend::Sqlite, from, to).next() else { return Ok(Progress::Done) };
+            conn.batch_execute(&tables.render(create_versions(Backend::Sqlite)))
+                .map_err(MigrationError::database("create the version table"))?;
+            conn.batch_execute(&tables.render(next.up))
+                .map_err(MigrationError::database(format!("apply migration {} ({})", next.version, next.name)))?;
+            let text = tables.render("INSERT INTO {{versions}} (version, name) VALUES (?, ?)");
+            Sql::<_>::new(&text, (bind::<Integer, _>(next.version), bind::<Text, _>(next.name)))
+                .execute(conn)
+                .map_err(MigrationError::database("write the version table"))?;
+            Ok(Progress::Step(next.into()))
+        })
+    })
+}
+
+/// Reverts every migration above `to`; 0 removes the outbox and its version table.
+///
+/// # Errors
+///
+/// [`MigrationError::NotEmpty`] when messages or dead letters would be deleted and `rows` says to keep them; another
+/// [`MigrationError`] when the database fails.
+pub fn down(
+    conn: &mut SqliteConnection,
+    tables: &Tables,
+    to: i32,
+    rows: PendingRows,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = known_target(to)?;
+    steps(|| {
+        conn.immediate_transaction(|conn| {
+            let from = known_version(version(conn, tables)?)?;
+            let Some(last) = migrations(Backend::Sqlite, to, from).next_back() else { return Ok(Progress::Done) };
+            if rows == PendingRows::Keep {
+                refuse_to_lose_rows(conn, tables)?;
+            }
+            conn.batch_execute(&tables.render(last.down))
+                .map_err(MigrationError::database(format!("revert migration {} ({})", last.version, last.name)))?;
+            let text = if last.version == 1 {
+                tables.render("DROP TABLE {{versions}}")
+            } else {
+                tables.render(&format!("DELETE FROM {{{{versions}}}} WHERE version = {}", last.version))
+            };
+            conn.batch_execute(&text).map_err(MigrationError::database("write the version table"))?;
+            Ok(Progress::Step(last.into()))
+        })
+    })
+}
+
+/// Every migration that is known or applied, ascending.
+///
+/// # Errors
+///
+/// A [`MigrationError`] when the database fails.
+pub fn status(conn: &mut SqliteConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
+    if version(conn, tables)? == 0 {
+        return Ok(status_of(Backend::Sqlite, Vec::new()));
+    }
+    let text = tables.render("SELECT version, name, applied_at FROM {{versions}} ORDER BY version");
+    let applied = Sql::<_, (Integer, Text, BigInt)>::new(&text, ())
+        .load::<(i32, String, i64)>(conn)
+        .map_err(MigrationError::database("read the version table"))?;
+    Ok(status_of(Backend::Sqlite, applied))
+}
+
+/// Checks that the schema is the one that this program works with.
+///
+/// # Errors
+///
+/// [`StorageErrorKind::Refused`], saying what to run, when it is not; as [`check`](outbox_core::Storage::check) otherwise.
+pub fn verify(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), StorageError> {
+    let found = version(conn, tables).map_err(|error| match error {
+        MigrationError::Database { action, source } => crate::sqlite::storage_error(&action, source),
+        other => StorageError::new(StorageErrorKind::Refused, other.to_string()),
+    })?;
+    super::status::matches_expected(found, tables)
+}
+
+/// The schema version; 0 when there is no outbox.
+fn version(conn: &mut SqliteConnection, tables: &Tables) -> Result<i32, MigrationError> {
+    let failed = || MigrationError::database("read the version table");
+    let table = format!("{}schema", tables.prefix());
+    let exists = Sql::<_, Integer>::new(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
+        (bind::<Text, _>(table),),
+    )
+    .get_result::<i32>(conn)
+    .optional()
+    .map_err(failed())?;
+    if exists.is_none() {
+        return Ok(0);
+    }
+    let text = tables.render("SELECT coalesce(max(version), 0) FROM {{versions}}");
+    Sql::<_, Integer>::new(&text, ()).get_result(conn).map_err(failed())
+}
+
+fn refuse_to_lose_rows(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), MigrationError> {
+    let text = tables.render(super::status::COUNT_ROWS);
+    let (pending, dead_letters) = Sql::<_, (BigInt, BigInt)>::new(&text, ())
+        .get_result::<(i64, i64)>(conn)
+        .map_err(MigrationError::database("count the messages"))?;
+    if pending + dead_letters == 0 { Ok(()) } else { Err(MigrationError::NotEmpty { pending, dead_letters }) }
+}
+
+fn steps(mut step: impl FnMut() -> Result<Progress, MigrationError>) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let mut done = Vec::new();
+    while let Progress::Step(migration) = step()? {
+        done.push(migration);
+    }
+    Ok(done)
+}
