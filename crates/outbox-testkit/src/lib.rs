@@ -1,1 +1,16 @@
-//! placeholder
+//! Conformance suites and in-memory adapters for the transactional outbox.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`storage_suite`] | proves that a [`Storage`](outbox_core::ports::Storage) keeps the contract of its ports |
+//! | [`transport_suite`] | the same for a [`Transport`](outbox_core::ports::Transport) |
+//!
+//! An adapter implements one *fixture* and calls one function; it cannot choose cases. `docs/custom-storage.md` goes
+//! through it for a storage of one's own.
+
+mod case;
+pub mod storage_suite;
+pub mod transport_suite;
+
+/// Any error of a fixture; `?` makes one of every error type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
