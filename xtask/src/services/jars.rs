@@ -34,7 +34,9 @@ pub(crate) fn fetch() -> Result<PathBuf> {
     loop {
         tries += 1;
         let mut maven = Command::new("mvn");
-        maven.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]).current_dir(work.path());
+        maven
+            .args(["-q", "-B", "-Dstyle.color=never", "dependency:copy-dependencies", "-DoutputDirectory=libs"])
+            .current_dir(work.path());
         match run::quiet(&mut maven, FETCH_LIMIT) {
             Ok(_) => break,
             Err(error) if tries == FETCH_TRIES => return Err(error.context("Kafka's jars cannot be fetched")),

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::deadline;
+use crate::{deadline, interrupt};
 
 /// A process that this program may signal, and only that one: a reused id has another start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +49,11 @@ impl ProcessId {
         }
     }
 
-    /// Asks the process to end and waits; kills it when it does not within `grace`.
+    /// Asks the process to end and waits; kills it when it does not within `grace`, or at the user's second Ctrl-C.
     pub(crate) fn end(self, signal: Signal, grace: Duration) {
         self.signal(signal);
-        if !deadline::settles(grace, || !self.runs()) {
+        deadline::settles(grace, || !self.runs() || interrupt::requests() > 1);
+        if self.runs() {
             self.signal(Signal::KILL);
             deadline::settles(grace, || !self.runs());
         }
