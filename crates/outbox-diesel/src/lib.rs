@@ -3,11 +3,17 @@
 //! A service appends messages through its own connection, in its own transaction; the relay reads and settles them
 //! through a storage of this crate.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod append;
 pub mod migrations;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod tables;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use append::AppendError;
 pub use tables::{DEFAULT_PREFIX, InvalidTables, Tables};
