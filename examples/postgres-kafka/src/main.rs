@@ -1,0 +1,106 @@
+//! An orders service on PostgreSQL with the relay in the same program.
+//!
+//! ```text
+//! docker compose up --detach --wait
+//! DATABASE_URL=postgres://postgres@127.0.0.1:25432/postgres KAFKA=127.0.0.1:29092 cargo run -p example-postgres-kafka
+//! ```
+//!
+//! It makes its tables and its topic, places an order a second until Ctrl-C, and hands every `order.placed` to the topic `order`.
+
+use std::{env, time::Duration};
+
+use anyhow::{Context, Result};
+use diesel::{ExpressionMethods, insert_into};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use outbox::{Event, KafkaTransport, PostgresOutbox, PostgresStorage, Relay, Tables, migrations};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    types::RDKafkaErrorCode,
+};
+use serde::Serialize;
+use tokio::{signal::ctrl_c, time::interval};
+
+diesel::table! {
+    shop_orders (id) {
+        id -> BigInt,
+        total_cents -> BigInt,
+    }
+}
+
+#[derive(Serialize)]
+struct OrderPlaced {
+    order_id: i64,
+    total_cents: i64,
+}
+
+impl Event for OrderPlaced {
+    const AGGREGATE_TYPE: &'static str = "order";
+    const EVENT_TYPE: &'static str = "order.placed";
+
+    fn aggregate_id(&self) -> Option<String> {
+        Some(self.order_id.to_string())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let url = env::var("DATABASE_URL").context("set DATABASE_URL, for example postgres://postgres@127.0.0.1:25432/postgres")?;
+    let brokers = env::var("KAFKA").context("set KAFKA, for example 127.0.0.1:29092")?;
+    let mut conn = AsyncPgConnection::establish(&url).await?;
+    migrations::postgres::up(&mut conn, &Tables::default(), migrations::EXPECTED_VERSION).await?;
+    conn.batch_execute("CREATE TABLE IF NOT EXISTS shop_orders (id bigserial PRIMARY KEY, total_cents bigint NOT NULL)").await?;
+
+    make_topic(&brokers, OrderPlaced::AGGREGATE_TYPE).await?;
+
+    let relay = Relay::builder(PostgresStorage::connect(&url).await?, KafkaTransport::connect(&brokers)?).build()?;
+    let wake = relay.handle();
+    let running = tokio::spawn(relay.run(async {
+        let _ = ctrl_c().await;
+    }));
+
+    let outbox = PostgresOutbox::default();
+    let mut every_second = interval(Duration::from_secs(1));
+    while !running.is_finished() {
+        tokio::select! {
+            _ = every_second.tick() => {}
+            stopped = ctrl_c() => {
+                stopped?;
+                break;
+            }
+        }
+        place_order(&mut conn, &outbox, 1250).await?;
+        wake.nudge(); // after the commit: the relay reads at once instead of at its next poll
+    }
+    let report = running.await??;
+    anyhow::ensure!(report.drained, "the relay could not finish what was in flight");
+    Ok(())
+}
+
+/// The order and its event commit together, or neither does.
+async fn place_order(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, total_cents: i64) -> Result<()> {
+    conn.transaction(async |conn| {
+        let order_id: i64 = insert_into(shop_orders::table)
+            .values(shop_orders::total_cents.eq(total_cents))
+            .returning(shop_orders::id)
+            .get_result(conn)
+            .await?;
+        outbox.append(conn, &OrderPlaced { order_id, total_cents }).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Brokers in production do not create topics by themselves, and neither does the relay.
+async fn make_topic(brokers: &str, name: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let topic = NewTopic::new(name, 12, TopicReplication::Fixed(-1));
+    for made in admin.create_topics([&topic], &AdminOptions::new()).await? {
+        match made {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => anyhow::bail!("the broker refuses to make topic {topic}: {code}"),
+        }
+    }
+    Ok(())
+}
