@@ -14,7 +14,9 @@ const ALLOWED: [(&str, &[&str], &[&str]); 8] = [
     ("outbox-bench", &["outbox"], &["outbox-testkit"]),
     ("xtask", &[], &[]),
 ];
-/// Programs that show the use of the library may use the facade, and the core and the test kit to implement a port.
+/// How the names of programs below `examples/` begin.
+const EXAMPLE: &str = "example-";
+/// They use the facade, and the core and the test kit to implement a port.
 const ALLOWED_IN_EXAMPLES: &[&str] = &["outbox", "outbox-core", "outbox-testkit"];
 
 #[test]
@@ -40,6 +42,13 @@ fn an_edge_between_adapters_is_wrong() {
 }
 
 #[test]
+fn a_crate_that_nobody_decided_on_is_wrong_and_an_example_right() {
+    let facade = r#"[{"name": "outbox", "kind": null}]"#;
+    assert_eq!(wrong_edges(&package("outbox-new", facade), &["outbox"]).len(), 1);
+    assert!(wrong_edges(&package("example-orders", facade), &["outbox"]).is_empty());
+}
+
+#[test]
 fn the_test_kit_in_an_adapters_product_is_wrong_and_in_its_tests_right() {
     let product = package("outbox-diesel", r#"[{"name": "outbox-testkit", "kind": null}]"#);
     assert_eq!(wrong_edges(&product, &["outbox-testkit"]).len(), 1);
@@ -49,7 +58,11 @@ fn the_test_kit_in_an_adapters_product_is_wrong_and_in_its_tests_right() {
 
 fn wrong_edges(package: &Package, workspace: &[&str]) -> Vec<String> {
     let known = ALLOWED.iter().find(|(name, ..)| *name == package.name);
-    let (product, tests) = known.map_or((ALLOWED_IN_EXAMPLES, &[][..]), |(_, product, tests)| (*product, *tests));
+    let (product, tests): (&[&str], &[&str]) = match known {
+        Some((_, product, tests)) => (product, tests),
+        None if package.name.starts_with(EXAMPLE) => (ALLOWED_IN_EXAMPLES, &[]),
+        None => return vec![format!("{}: say in ALLOWED what it may depend on", package.name)],
+    };
     package
         .dependencies
         .iter()
