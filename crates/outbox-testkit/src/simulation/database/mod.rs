@@ -7,6 +7,7 @@ mod read;
 mod settle;
 
 pub(super) use read::ReadReply;
+pub(super) use settle::micros;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@ use outbox_core::ports::{Burial, DeadReason, FailureMark, Outgoing, Position};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Ledger;
+use super::{Ledger, Nature};
 use crate::simulation::ViolationKind;
 use crate::simulation::database::{Database, Key};
 
@@ -38,6 +38,23 @@ impl Ledger {
         } else {
             self.duplicates += 1;
             self.check_duplicate(index);
+        }
+    }
+
+    /// Whether the broker refuses a message once more, and then counts it.
+    pub(in crate::simulation) fn refuse(&mut self, id: Uuid) -> bool {
+        let Some(record) = self.find_mut(id) else { return false };
+        let Nature::RefusedTimes(times) = record.nature else { return false };
+        let refuses = record.refusals < times;
+        record.refusals += u32::from(refuses);
+        record.retries += u32::from(refuses);
+        refuses
+    }
+
+    /// A message was refused for good.
+    pub(in crate::simulation) fn rejected(&mut self, id: Uuid) {
+        if let Some(record) = self.find_mut(id) {
+            record.rejected = true;
         }
     }
 
@@ -114,7 +131,7 @@ impl Ledger {
     }
 
     pub(in crate::simulation) fn replayed(&mut self, id: Uuid) {
-        self.fault(0);
+        self.fault(1);
         if let Some(record) = self.find_mut(id) {
             record.dead = false;
             record.retries = 0;

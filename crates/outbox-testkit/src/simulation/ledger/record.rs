@@ -25,7 +25,9 @@ pub(in crate::simulation) struct Record {
     pub(in crate::simulation) first_handed: Option<Instant>,
     pub(in crate::simulation) dead: bool,
     pub(in crate::simulation) discarded: bool,
-    /// Times the broker refused it for now, since it was last made pending.
+    /// Times the broker refused it for now.
+    pub(in crate::simulation) refusals: u32,
+    /// The same since it was last made pending.
     pub(in crate::simulation) retries: u32,
     /// Whether the broker or the transport refused it for good.
     pub(in crate::simulation) rejected: bool,
