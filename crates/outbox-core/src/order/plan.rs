@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn one_hungry_shard_gets_almost_all_rows() {
-        let mut hungry = vec![false; 64];
+        let mut hungry = [false; 64];
         hungry[3] = true;
         let shares = share_rows(hungry.iter().copied(), 2000);
         assert_eq!(shares[3], 2000 - 63 * 8);

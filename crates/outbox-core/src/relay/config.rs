@@ -93,12 +93,7 @@ impl Default for RelayConfig {
             max_in_flight_bytes: 32 << 20,
             max_message_bytes: 16 << 20,
             max_attempts: 5,
-            retry: Backoff {
-                initial: Duration::from_secs(1),
-                max: Duration::from_secs(300),
-                factor: 2.0,
-                jitter: 0.2,
-            },
+            retry: Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(300), factor: 2.0, jitter: 0.2 },
             reconnect: Backoff {
                 initial: Duration::from_millis(100),
                 max: Duration::from_secs(10),
@@ -140,7 +135,8 @@ impl RelayConfig {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         const HOUR: Duration = Duration::from_secs(3600);
         let millis = Duration::from_millis;
-        let duration = |key, value: Duration, min, max, allowed| within(key, value, min, max, allowed, |v| format!("{v:?}"));
+        let duration =
+            |key, value: Duration, min, max, allowed| within(key, value, min, max, allowed, |v| format!("{v:?}"));
         let number = |key, value: usize, min, max, allowed| within(key, value, min, max, allowed, |v| v.to_string());
         within("name", self.name.chars().count(), 1, 255, "1 to 255 characters", |n| format!("{n} characters"))?;
         duration("polling_interval", self.polling_interval, millis(1), HOUR, "1 ms to 1 h")?;

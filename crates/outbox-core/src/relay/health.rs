@@ -40,16 +40,12 @@ pub enum HealthReason {
     RoutePaused(Arc<str>, Arc<str>),
     /// The oldest pending message is this old.
     Lag(Duration),
-    /// The number of keys that wait is at its limit, so nothing more is read.
-    TooManyWaitingKeys,
 }
 
 impl HealthReason {
     fn status(&self) -> HealthStatus {
         match self {
-            Self::NotRunning | Self::Stalled(_) | Self::Database(_) | Self::Broker(_) | Self::TooManyWaitingKeys => {
-                HealthStatus::Unhealthy
-            }
+            Self::NotRunning | Self::Stalled(_) | Self::Database(_) | Self::Broker(_) => HealthStatus::Unhealthy,
             Self::RoutePaused(..) | Self::Lag(_) => HealthStatus::Degraded,
         }
     }
@@ -64,7 +60,6 @@ impl std::fmt::Display for HealthReason {
             Self::Broker(error) => write!(f, "broker: {error}"),
             Self::RoutePaused(route, reason) => write!(f, "route {route} is paused: {reason}"),
             Self::Lag(age) => write!(f, "the oldest pending message is {} s old", age.as_secs()),
-            Self::TooManyWaitingKeys => f.write_str("too many keys wait, reading is paused"),
         }
     }
 }
@@ -80,7 +75,6 @@ pub(super) struct Vitals {
     pub(super) broker: Option<Arc<str>>,
     pub(super) paused_routes: BTreeMap<Arc<str>, Arc<str>>,
     pub(super) oldest_age: Option<Duration>,
-    pub(super) too_many_waiting: bool,
 }
 
 impl Vitals {
@@ -96,7 +90,6 @@ impl Vitals {
         let paused = self.paused_routes.iter();
         reasons.extend(paused.map(|(route, reason)| HealthReason::RoutePaused(route.clone(), reason.clone())));
         reasons.extend(self.oldest_age.filter(|age| *age > lag_alert).map(HealthReason::Lag));
-        reasons.extend(self.too_many_waiting.then_some(HealthReason::TooManyWaitingKeys));
         let status = reasons.iter().map(HealthReason::status).max().unwrap_or(HealthStatus::Healthy);
         Health { status, reasons }
     }

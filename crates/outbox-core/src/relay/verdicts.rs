@@ -1,0 +1,129 @@
+//! Failures that are written down: the next attempt, or the dead letters.
+
+use super::defect::has_defect;
+use super::engine::Engine;
+use super::failing::{Task, Write};
+use super::lanes::{Entry, Wait};
+use super::{DeadLetterPolicy, stats};
+use crate::message::{LaneKey, Message};
+use crate::ports::{Burial, DeadReason, FailureMark, Fenced, Reason, StorageError};
+
+/// Characters of an error that are kept in the database.
+const ERROR_CHARS: usize = 2_000;
+
+impl Engine {
+    /// An attempt failed in a way that may pass.
+    pub(super) fn fail_attempt(&mut self, entry: &Entry, reason: &Reason) {
+        let message = &entry.message;
+        self.open_bytes = self.open_bytes.saturating_sub(message.size_bytes());
+        let attempts = message.attempts.saturating_add(1);
+        if attempts >= self.config.max_attempts {
+            let policy = self.config.policy(&self.routes.get(entry.route).name);
+            return self.bury(message, entry.lane, DeadReason::AttemptsExhausted, reason, policy);
+        }
+        let Some(lease) = self.ownership.lease(message.shard) else {
+            return self.known.remove(message.shard, message.seq);
+        };
+        let delay = self.config.retry.delay(attempts, &mut self.rng);
+        let mark = FailureMark { position: message.position(), attempts, delay, error: shortened(reason) };
+        self.write_failure(Task { lane: entry.lane, lease, write: Write::Retry(mark) });
+    }
+
+    /// A message becomes a dead letter. It must be known, and no longer count in the open bytes.
+    pub(super) fn bury(
+        &mut self,
+        message: &Message,
+        lane: Option<LaneKey>,
+        reason: DeadReason,
+        error: &Reason,
+        policy: DeadLetterPolicy,
+    ) {
+        let Some(lease) = self.ownership.lease(message.shard) else {
+            return self.known.remove(message.shard, message.seq);
+        };
+        let burial = Burial {
+            position: message.position(),
+            attempts: message.attempts.saturating_add(1),
+            reason,
+            error: shortened(error),
+            outcome_unknown: self.ambiguous.contains(&(message.shard, message.seq)),
+            park_key: lane.is_some() && policy == DeadLetterPolicy::ParkKey,
+        };
+        tracing::warn!(id = %message.id, seq = message.seq, reason = reason.as_str(), error = %error, "dead letter");
+        self.write_failure(Task { lane, lease, write: Write::Bury(burial) });
+    }
+
+    /// Blocks the key and writes the failure down. Followers go on only when the database has it.
+    pub(super) fn write_failure(&mut self, task: Task) {
+        let position = task.position();
+        let early = matches!(&task.write, Write::Bury(_)) && has_defect!(self.config, ReleaseBeforeBuried);
+        let lane = task.lane;
+        self.failing.push(task);
+        if let Some(lane) = lane {
+            let wait = if early { Wait::Release } else { Wait::Commit };
+            self.block(lane, wait, position.shard, position.seq, Some(position.seq));
+        }
+    }
+
+    pub(super) fn on_failure_written(&mut self, task: Task, result: Result<Fenced, StorageError>) {
+        let position = task.position();
+        let still_ours = self.ownership.lease(position.shard).is_some_and(|lease| lease.epoch == task.lease.epoch);
+        match result {
+            Ok(Fenced::Done) => {
+                self.failing.succeeded();
+                self.database_is_well();
+                self.known.retire(position.shard, position.seq, self.intake.reading);
+                if still_ours {
+                    self.failure_stands(&task);
+                }
+            }
+            Ok(Fenced::Lost) => {
+                self.known.remove(position.shard, position.seq);
+                if still_ours {
+                    self.lose_shard(position.shard);
+                }
+            }
+            Err(error) => {
+                self.database_failed("writing a failure down failed", &error);
+                if still_ours {
+                    let (config, rng) = (&self.config, &mut self.rng);
+                    self.failing.failed(task, |failures| config.reconnect.delay(failures, rng));
+                } else {
+                    self.known.remove(position.shard, position.seq);
+                }
+            }
+        }
+    }
+
+    fn failure_stands(&mut self, task: &Task) {
+        let position = task.position();
+        let place = (position.shard, position.seq);
+        let next = match &task.write {
+            Write::Retry(_) => {
+                stats::add(&self.shared.counters.retried, 1);
+                Wait::Retry
+            }
+            Write::Bury(burial) => {
+                stats::add(&self.shared.counters.dead, 1);
+                self.quarantine.remove(&place);
+                self.ambiguous.remove(&place);
+                if let (true, Some(lane)) = (burial.park_key, task.lane) {
+                    self.parked.insert(lane, (position.shard, self.ownership.loads()));
+                }
+                Wait::Release
+            }
+        };
+        let Some(lane) = task.lane else { return };
+        if let Some(block) = self.lanes.block_of(lane)
+            && block.wait == Wait::Commit
+            && block.head == Some(position.seq)
+        {
+            block.wait = next;
+            self.release_if_free(lane);
+        }
+    }
+}
+
+fn shortened(reason: &Reason) -> String {
+    reason.0.chars().take(ERROR_CHARS).collect()
+}
