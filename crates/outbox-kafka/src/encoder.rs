@@ -1,0 +1,150 @@
+use outbox_core::Message;
+use time::UtcOffset;
+use time::format_description::well_known::Rfc3339;
+
+use crate::RecordHeaders;
+
+/// How a message becomes a record: which headers it carries. The value is always the payload as it is, the key the `aggregate_id`.
+pub trait Encoder: Send + Sync + 'static {
+    /// Writes the headers of `message`. Called once for each record; must not block.
+    fn encode(&self, message: &Message, headers: &mut RecordHeaders);
+}
+
+/// CloudEvents 1.0 in binary mode: the attributes as headers, the payload untouched. The default.
+///
+/// | header | value |
+/// |---|---|
+/// | `ce_specversion` | `1.0` |
+/// | `ce_id` | the message's id |
+/// | `ce_source` | what [`source`](crate::KafkaTransportBuilder::source) says |
+/// | `ce_type` | `event_type` |
+/// | `ce_time` | `occurred_at`, RFC 3339 in UTC |
+/// | `ce_subject` | `aggregate_id`, when there is one |
+/// | `content-type` | `content_type` |
+/// | the message's own | as they are; names that start with `ce_`, and `content-type`, are left out |
+///
+/// Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2.
+#[derive(Debug, Clone)]
+pub struct CloudEvents {
+    source: String,
+}
+
+impl CloudEvents {
+    /// CloudEvents of one source: a URI reference that names the service. Consumers deduplicate on (source, id).
+    pub fn new(source: impl Into<String>) -> Self {
+        Self { source: source.into() }
+    }
+}
+
+impl Encoder for CloudEvents {
+    fn encode(&self, message: &Message, headers: &mut RecordHeaders) {
+        headers.push("ce_specversion", "1.0");
+        headers.push("ce_id", message.id.as_hyphenated().encode_lower(&mut [0; 36]));
+        headers.push("ce_source", &self.source);
+        headers.push("ce_type", &message.event_type);
+        push_time(message, headers);
+        if let Some(subject) = &message.aggregate_id {
+            headers.push("ce_subject", subject);
+        }
+        headers.push("content-type", &message.content_type);
+        push_own(message, headers, |name| {
+            name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ce_"))
+                || name.eq_ignore_ascii_case("content-type")
+        });
+    }
+}
+
+/// No envelope: the header `id` with the message's id, which consumers deduplicate on, and the message's own headers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plain;
+
+impl Encoder for Plain {
+    fn encode(&self, message: &Message, headers: &mut RecordHeaders) {
+        headers.push("id", message.id.as_hyphenated().encode_lower(&mut [0; 36]));
+        push_own(message, headers, |name| name == "id");
+    }
+}
+
+fn push_time(message: &Message, headers: &mut RecordHeaders) {
+    let mut text = [0u8; 40];
+    let mut rest = &mut text[..];
+    // `ce_time` is optional, and only a year outside of 0 to 9999, which the storages refuse, cannot be written.
+    if message.occurred_at.to_offset(UtcOffset::UTC).format_into(&mut rest, &Rfc3339).is_ok() {
+        let unused = rest.len();
+        headers.push("ce_time", &text[..text.len() - unused]);
+    }
+}
+
+fn push_own(message: &Message, headers: &mut RecordHeaders, is_reserved: impl Fn(&str) -> bool) {
+    if message.headers.is_empty() {
+        return;
+    }
+    for (name, value) in message.headers.to_map() {
+        if !is_reserved(&name) {
+            headers.push(&name, &value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use outbox_core::Headers;
+    use rdkafka::message::Headers as _;
+
+    use super::*;
+    use crate::fixtures::message;
+
+    fn headers_of(encoder: &impl Encoder, message: &Message) -> BTreeMap<String, String> {
+        let mut headers = RecordHeaders::with_capacity(8);
+        encoder.encode(message, &mut headers);
+        let native = headers.into_native();
+        let all: Vec<_> = native.as_borrowed().iter().collect();
+        let map: BTreeMap<_, _> = all
+            .iter()
+            .map(|header| (header.key.to_owned(), String::from_utf8(header.value.unwrap().to_vec()).unwrap()))
+            .collect();
+        assert_eq!(map.len(), all.len(), "a header was written twice");
+        map
+    }
+
+    #[test]
+    fn a_cloud_event_carries_its_attributes_as_headers() {
+        let message = message("order", Some("7"));
+        let headers = headers_of(&CloudEvents::new("/shop"), &message);
+        assert_eq!(headers["ce_specversion"], "1.0");
+        assert_eq!(headers["ce_id"], message.id.to_string());
+        assert_eq!(headers["ce_source"], "/shop");
+        assert_eq!(headers["ce_type"], "order.placed");
+        assert_eq!(headers["ce_time"], "2026-11-21T10:20:30.5Z");
+        assert_eq!(headers["ce_subject"], "7");
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(headers.len(), 7);
+    }
+
+    #[test]
+    fn a_message_without_a_key_has_no_subject() {
+        assert!(!headers_of(&CloudEvents::new("/shop"), &message("order", None)).contains_key("ce_subject"));
+    }
+
+    #[test]
+    fn own_headers_travel_but_cannot_replace_the_attributes() {
+        let mut message = message("order", Some("7"));
+        message.headers = Headers::from_json(r#"{"traceparent":"00-a","CE_id":"x","Content-Type":"y","n":1}"#);
+        let headers = headers_of(&CloudEvents::new("/shop"), &message);
+        assert_eq!(headers["traceparent"], "00-a");
+        assert_eq!(headers["n"], "1");
+        assert_eq!(headers["ce_id"], message.id.to_string());
+        assert_eq!(headers.len(), 9);
+    }
+
+    #[test]
+    fn a_plain_record_carries_its_id_and_its_own_headers() {
+        let mut message = message("order", Some("7"));
+        message.headers = Headers::from_json(r#"{"a":"b","id":"x"}"#);
+        let headers = headers_of(&Plain, &message);
+        let expected = [("a", "b".to_owned()), ("id", message.id.to_string())];
+        assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+}
