@@ -32,7 +32,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 5] = [
     Need {
         what: "PostgreSQL 13 or later (server programs)",
         debian: &["postgresql"],
@@ -48,6 +48,17 @@ const NEEDS: [Need; 4] = [
         what: "OpenSSL headers and pkg-config, for the kafka-ssl feature",
         debian: &["libssl-dev", "pkg-config"],
         present: || run::works(Command::new("pkg-config").args(["--exists", "openssl"]), PROBE_LIMIT),
+    },
+    Need {
+        what: "Python 3 with psycopg, for the test of inserts from another language",
+        debian: &["python3-psycopg2"],
+        present: || {
+            ["python3", "/usr/bin/python3"].iter().any(|python| {
+                ["psycopg", "psycopg2"].iter().any(|driver| {
+                    run::works(Command::new(python).args(["-c", &format!("import {driver}")]), PROBE_LIMIT)
+                })
+            })
+        },
     },
 ];
 
