@@ -104,8 +104,14 @@ impl Writing {
 
 fn relay_config(dice: &mut Dice, topics: &[String], seed: u64, defect: Option<Defect>) -> RelayConfig {
     let policy = |dice: &mut Dice| dice.pick(&[DeadLetterPolicy::Continue, DeadLetterPolicy::ParkKey]);
-    let by_route: BTreeMap<String, DeadLetterPolicy> =
-        topics.iter().filter(|_| dice.once_in(2)).cloned().collect::<Vec<_>>().into_iter().map(|t| (t, policy(dice))).collect();
+    let by_route: BTreeMap<String, DeadLetterPolicy> = topics
+        .iter()
+        .filter(|_| dice.once_in(2))
+        .cloned()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|t| (t, policy(dice)))
+        .collect();
     RelayConfig {
         name: "simulated".to_owned(),
         polling_interval: dice.millis(20, 800),

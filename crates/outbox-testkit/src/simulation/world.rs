@@ -92,6 +92,10 @@ impl World {
         roll(&mut self.lock().dice)
     }
 
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     pub(super) fn at_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -144,11 +148,6 @@ impl State {
             }
             self.note(|| format!("relay {relay} crashes"));
         }
-    }
-
-    pub(super) fn is_paused(&self, relay: usize) -> bool {
-        let until = self.relays.get(&relay).and_then(|control| control.paused_until);
-        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Adds a line to the trace, when one is kept.

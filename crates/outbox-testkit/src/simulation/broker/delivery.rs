@@ -35,7 +35,7 @@ pub(super) async fn deliver(world: Arc<World>, session: u64, slot: Slot) {
 }
 
 /// Ends a session. A part of what is under way may still arrive, at any later time, in order, with nobody to tell.
-pub(super) fn abandon(world: &Arc<World>, session: u64, lost: Option<&str>) {
+pub(in crate::simulation) fn abandon(world: &Arc<World>, session: u64, lost: Option<&str>) {
     let zombies = world.step(|state| {
         let State { broker, dice, .. } = state;
         let Some(mut producer) = broker.sessions.remove(&session) else { return Vec::new() };
@@ -92,7 +92,11 @@ fn arrive(state: &mut State, scenario: &Scenario, session: u64, slot: Slot) -> A
         return Arrival::Wait(frozen);
     }
     if let Some(time) = down_for.filter(|time| !time.is_zero()) {
-        return if dice.once_in(4) { Arrival::SessionLost } else { Arrival::Wait(time.min(Duration::from_millis(500))) };
+        return if dice.once_in(4) {
+            Arrival::SessionLost
+        } else {
+            Arrival::Wait(time.min(Duration::from_millis(500)))
+        };
     }
     let fault = !*calm && dice.once_in(scenario.broker_fault_every);
     if fault {
@@ -120,7 +124,8 @@ fn answer(
     topic_is_missing: bool,
 ) -> Vec<(Ticket, Outcome)> {
     let pipelined = scenario.lanes == LaneOrdering::Pipelined;
-    let poisoned = batch.len() > 1 && batch.iter().any(|flight| nature(ledger, flight) == Nature::Poison && !flight.doomed);
+    let poisoned =
+        batch.len() > 1 && batch.iter().any(|flight| nature(ledger, flight) == Nature::Poison && !flight.doomed);
     let mut reports = Vec::with_capacity(batch.len());
     for flight in batch {
         let stopped = flight.doomed || (pipelined && flight.lane.is_some_and(|lane| line.failed.contains(&lane)));

@@ -5,6 +5,7 @@ mod delivery;
 mod session;
 mod transport;
 
+pub(super) use delivery::abandon;
 pub(super) use transport::SimTransport;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -126,7 +126,10 @@ impl Ledger {
         };
         if !deserved {
             let (label, reason) = (record.label(), burial.reason.as_str());
-            self.violated(ViolationKind::Burned, format!("{label} became a dead letter ({reason}) and did not earn it"));
+            self.violated(
+                ViolationKind::Burned,
+                format!("{label} became a dead letter ({reason}) and did not earn it"),
+            );
         }
     }
 

@@ -1,4 +1,3 @@
-use outbox_core::message::LaneKey;
 use outbox_core::ports::ShardId;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -12,7 +11,6 @@ pub(in crate::simulation) struct Record {
     pub(in crate::simulation) shard: ShardId,
     pub(in crate::simulation) seq: i64,
     pub(in crate::simulation) key: Option<Key>,
-    pub(in crate::simulation) lane: Option<LaneKey>,
     pub(in crate::simulation) nature: Nature,
     /// When its append began, in ticks of the ledger.
     pub(in crate::simulation) appended_at: u64,

@@ -121,16 +121,19 @@ impl Reader for SimReader {
         self.client.world.lock().note(|| {
             let seqs: Vec<i64> = batch.messages.iter().map(|message| message.seq).collect();
             let held: Vec<i64> = batch.held.iter().map(|held| held.position.seq).collect();
-            format!("relay {relay} read {seqs:?}, held {held:?}, xmax {}, running {:?}", snapshot.xmax, snapshot.running)
+            format!(
+                "relay {relay} read {seqs:?}, held {held:?}, xmax {}, running {:?}",
+                snapshot.xmax, snapshot.running
+            )
         });
         self.tracker.observe(&reply.observed);
         self.tracker.rest(reply.rest);
         self.due_after = reply.due_after;
         let mut batch = reply.batch;
         let hidden = &self.hidden_upto;
-        batch.messages.retain(|message| {
-            !hidden.iter().any(|&(shard, upto)| message.shard == shard && message.seq <= upto)
-        });
+        batch
+            .messages
+            .retain(|message| !hidden.iter().any(|&(shard, upto)| message.shard == shard && message.seq <= upto));
         Ok(batch)
     }
 
@@ -140,7 +143,8 @@ impl Reader for SimReader {
         }
         let floors: Vec<(ShardId, i64)> = self.tracker.floors().collect();
         let (cursor, limits) = (self.sweep_from, *limits);
-        let swept = self.client.call("sweep", move |state| state.database.sweep(&floors, cursor, &limits, state.clock()));
+        let swept =
+            self.client.call("sweep", move |state| state.database.sweep(&floors, cursor, &limits, state.clock()));
         let (mut batch, next) = swept.await?;
         batch.more = next.is_some();
         batch.held.clear();
