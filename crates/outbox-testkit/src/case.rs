@@ -62,6 +62,11 @@ impl Verdict {
         }
     }
 
+    #[expect(clippy::print_stdout, reason = "as above")]
+    pub(crate) fn not_applicable(name: &str, why: &str) {
+        println!("n/a     {}: {why}", name.replace('_', " "));
+    }
+
     /// # Panics
     ///
     /// With the list of failed cases when there is one.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use outbox_core::message::{Message, NewMessage};
 
-use super::subject::{Subject, keyed, run_of};
+use super::subject::{EachId, Subject, keyed, run_of};
 use crate::case::{Case, cases};
 
 pub(super) const CASES: &[Case<Subject>] = cases![Subject:
@@ -66,7 +66,7 @@ async fn messages_of_one_key_share_a_shard_and_ascend_in_seq(subject: &Subject) 
     scan.to_the_end().await;
     assert_eq!(scan.payloads_of("a"), numbers(10));
     let rows = subject.pending().await;
-    let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+    let ids = messages.each_id();
     assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids, "seq does not follow the order of the appends");
     assert_eq!(rows.iter().map(|row| row.shard).collect::<BTreeSet<_>>().len(), 1, "one key, several shards");
 }

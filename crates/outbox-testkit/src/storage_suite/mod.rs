@@ -6,9 +6,11 @@
 mod appending;
 mod fields;
 mod fixture;
+mod late_commits;
 mod reading;
 mod scan;
 mod subject;
+mod waiting;
 
 pub use fixture::{PendingRow, StorageFixture, TestDatabase, TestTransaction};
 
@@ -29,27 +31,52 @@ use subject::Subject;
 /// Dropping the future leaves the database of the case that ran.
 pub async fn run(fixture: &dyn StorageFixture) {
     let mut verdict = Verdict::default();
-    for case in all_cases() {
-        verdict.record(case.name, run_case(fixture, case).await);
+    for case in CASES.iter().copied().flatten() {
+        match run_case(fixture, case).await {
+            Ok(Ran::Passed) => verdict.record(case.name, Ok(())),
+            Ok(Ran::OneWriter) => {
+                Verdict::not_applicable(case.name, "only one writer can be open, which another case proves")
+            }
+            Err(reason) => verdict.record(case.name, Err(reason)),
+        }
     }
     verdict.conclude("storage suite");
 }
 
-fn all_cases() -> impl Iterator<Item = &'static Case<Subject>> {
-    [appending::CASES, fields::CASES, reading::CASES].into_iter().flatten()
+const CASES: &[&[Case<Subject>]] = &[
+    appending::CASES,
+    fields::CASES,
+    reading::CASES,
+    late_commits::CASES,
+    late_commits::CONCURRENT_CASES,
+    waiting::CASES,
+];
+
+enum Ran {
+    Passed,
+    OneWriter,
 }
 
-async fn run_case(fixture: &dyn StorageFixture, case: &Case<Subject>) -> Result<(), String> {
+async fn run_case(fixture: &dyn StorageFixture, case: &Case<Subject>) -> Result<Ran, String> {
     let database = fixture.fresh().await.map_err(|error| format!("no fresh database: {}", chain(&*error)))?;
-    let profile = database.storage().check().await;
-    let (database, result) = match profile {
+    let (database, result) = try_case(database, case).await;
+    database.drop_database().await.map_err(|error| format!("drop_database: {}", chain(&*error))).and(result)
+}
+
+async fn try_case(
+    database: Box<dyn TestDatabase>,
+    case: &Case<Subject>,
+) -> (Box<dyn TestDatabase>, Result<Ran, String>) {
+    let needs_two_writers = late_commits::CONCURRENT_CASES.iter().any(|other| other.name == case.name);
+    if needs_two_writers && !database.concurrent_writers() {
+        return (database, Ok(Ran::OneWriter));
+    }
+    match database.storage().check().await {
         Ok(profile) => {
             let subject = Subject::new(database, &profile);
             let result = attempt((case.run)(&subject)).await;
-            (subject.database, result)
+            (subject.database, result.map(|()| Ran::Passed))
         }
         Err(error) => (database, Err(format!("check: {}", chain(&error)))),
-    };
-    let dropped = database.drop_database().await.map_err(|error| format!("drop_database: {}", chain(&*error)));
-    result.and(dropped)
+    }
 }

@@ -5,7 +5,7 @@ use outbox_core::ports::{Batch, DeadReason, ShardId};
 
 use super::appending::numbers;
 use super::scan::{Scan, WIDE};
-use super::subject::{Subject, keyed, run_of};
+use super::subject::{EachId, Subject, keyed, run_of};
 use crate::case::{Case, Patience, cases};
 
 pub(super) const CASES: &[Case<Subject>] = cases![Subject:
@@ -109,7 +109,7 @@ async fn a_byte_limit_cuts_a_read_and_says_so(subject: &Subject) {
     scan.limits.bytes = 25_000;
     let batch = first_batch(&mut scan).await;
     assert!(batch.more, "`more` is false, and there is more");
-    let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+    let ids = messages.each_id();
     scan.until_seen(&ids).await;
     assert_eq!(scan.first_sight().iter().map(|message| message.id).collect::<Vec<_>>(), ids);
 }
@@ -143,8 +143,7 @@ async fn a_busy_shard_does_not_starve_another(subject: &Subject) {
     subject.commit(&quiet).await;
     let mut scan = subject.scan().await;
     scan.limits.rows = 10;
-    let ids: Vec<_> = quiet.iter().map(|message| message.id).collect();
-    scan.until_seen(&ids).await;
+    scan.until_seen(&quiet.each_id()).await;
     scan.until("all messages", |scan| scan.first_sight().len() == 320).await;
     assert_eq!(scan.payloads_of("hot"), numbers(300));
 }

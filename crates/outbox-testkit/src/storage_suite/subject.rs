@@ -61,7 +61,7 @@ impl Subject {
     pub(super) async fn commit_and_read(&self, messages: &[NewMessage]) -> Vec<Message> {
         self.commit(messages).await;
         let mut scan = self.scan().await;
-        let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+        let ids = messages.each_id();
         scan.until_seen(&ids).await;
         let mut by_id: HashMap<_, _> = scan.seen.drain(..).map(|message| (message.id, message)).collect();
         ids.iter().map(|id| by_id.remove(id).expect("each id was seen and given once")).collect()
@@ -148,6 +148,23 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn lease(&self, message: &Message) -> &Lease {
         &self.leases[&message.shard]
+    }
+}
+
+/// The ids of messages, in their order.
+pub(super) trait EachId {
+    fn each_id(&self) -> Vec<Uuid>;
+}
+
+impl EachId for [NewMessage] {
+    fn each_id(&self) -> Vec<Uuid> {
+        self.iter().map(|message| message.id).collect()
+    }
+}
+
+impl EachId for [Message] {
+    fn each_id(&self) -> Vec<Uuid> {
+        self.iter().map(|message| message.id).collect()
     }
 }
 
