@@ -22,7 +22,9 @@ impl Engine {
                 let wait = self.config.reconnect.delay(self.intake.count_failure(), &mut self.rng);
                 self.intake.failed(None, wait);
             }
-            IntakeEvent::Read { reader, swept, result: Ok(batch) } => {
+            IntakeEvent::Read { reader, swept, took, result: Ok(batch) } => {
+                stats::time("outbox_read_seconds", took);
+                stats::size("outbox_batch_messages", batch.messages.len());
                 let (more, next_due_in, found) = (batch.more, batch.next_due_in, !batch.messages.is_empty());
                 let before = self.known.len();
                 self.take(batch, swept);

@@ -218,7 +218,7 @@ impl Engine {
         self.intake.assign(self.ownership.active());
         self.start_read(now);
         self.publisher.open_routes(&mut self.routes, now);
-        self.publisher.send(&mut self.routes);
+        self.publisher.send(&mut self.routes, now);
         self.settling.start(&self.storage, now);
         self.failing.start(&self.storage, self.ownership.id.owner, now);
         self.recheck(now);
@@ -311,6 +311,7 @@ impl Engine {
                 self.settling.succeeded();
                 self.database_is_well();
                 stats::add(&self.shared.counters.settled, settled.positions.len());
+                stats::time("outbox_settle_seconds", settled.took);
                 let reading = self.intake.reading && !has_defect!(self.config, ForgetSettledAtOnce);
                 for position in settled.positions {
                     self.known.retire(position.shard, position.seq, reading);

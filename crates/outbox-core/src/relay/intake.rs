@@ -33,7 +33,7 @@ pub(super) enum IntakeEvent {
     /// The storage was checked and a reader made.
     Opened(Result<Box<dyn Reader>, StorageError>),
     /// A read or a piece of the sweep returned.
-    Read { reader: Box<dyn Reader>, swept: bool, result: Result<Batch, StorageError> },
+    Read { reader: Box<dyn Reader>, swept: bool, took: Duration, result: Result<Batch, StorageError> },
 }
 
 /// What a read says about when to read again.
@@ -138,7 +138,7 @@ impl Intake {
         self.op = Some(Box::pin(
             async move {
                 let result = if sweep { reader.sweep(&limits).await } else { reader.read(&limits).await };
-                IntakeEvent::Read { reader, swept: sweep, result }
+                IntakeEvent::Read { reader, swept: sweep, took: now.elapsed(), result }
             }
             .instrument(tracing::debug_span!("outbox.read")),
         ));

@@ -16,7 +16,12 @@ impl Engine {
                 break;
             }
             let Some(landed) = self.publisher.land(ticket, outcome == Outcome::Published) else { continue };
-            published += usize::from(outcome == Outcome::Published);
+            if outcome == Outcome::Published {
+                if published == 0 {
+                    stats::time("outbox_publish_seconds", landed.sent_at.elapsed());
+                }
+                published += 1;
+            }
             self.landed(landed, outcome);
         }
         stats::add(&self.shared.counters.published, published);

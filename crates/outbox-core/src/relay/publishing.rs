@@ -53,6 +53,7 @@ pub(super) enum Next {
 pub(super) struct InFlight {
     pub(super) entry: Entry,
     pub(super) slot: Slot,
+    pub(super) sent_at: Instant,
     serial: u64,
 }
 
@@ -170,7 +171,7 @@ impl Publisher {
     }
 
     /// Hands over what may go now.
-    pub(super) fn send(&mut self, routes: &mut Routes) {
+    pub(super) fn send(&mut self, routes: &mut Routes, now: Instant) {
         let Some(session) = &self.session else { return };
         for (_, route) in routes.iter_mut().filter(|(_, route)| route.status == RouteStatus::Open) {
             for entry in route.waiting.drain(..) {
@@ -190,7 +191,7 @@ impl Publisher {
             route.in_flight += 1;
             *serial += 1;
             let (message, lane, name) = (entry.message.clone(), entry.lane, route.name.clone());
-            let place = flight.insert(InFlight { entry, slot, serial: *serial });
+            let place = flight.insert(InFlight { entry, slot, sent_at: now, serial: *serial });
             let ticket = Ticket((*serial << PLACE_BITS) | place as u64);
             batch.push(Outgoing { ticket, message, lane, route: name, slot });
         });

@@ -19,6 +19,7 @@ pub(super) struct Settling {
 }
 
 pub(super) struct Settled {
+    pub(super) took: Duration,
     pub(super) positions: Vec<Position>,
     pub(super) result: Result<(), StorageError>,
 }
@@ -43,7 +44,7 @@ impl Settling {
         self.op = Some(Box::pin(
             async move {
                 let result = storage.settler().settle(&positions).await;
-                Settled { positions, result }
+                Settled { took: now.elapsed(), positions, result }
             }
             .instrument(tracing::debug_span!("outbox.settle")),
         ));
