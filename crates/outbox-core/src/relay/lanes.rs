@@ -171,3 +171,79 @@ impl Lane {
         Self { open: 0, route, deferred: VecDeque::new(), block: None }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An entry with `seq` of the key `key`, for the first route.
+    pub(in crate::relay) fn entry(seq: i64, key: &str) -> Entry {
+        let message = Message {
+            id: uuid::Uuid::nil(),
+            shard: ShardId(0),
+            seq,
+            aggregate_type: "order".to_owned(),
+            aggregate_id: Some(key.to_owned()),
+            event_type: "placed".to_owned(),
+            payload: Vec::new().into(),
+            content_type: "application/json".to_owned(),
+            headers: crate::Headers::default(),
+            occurred_at: time::OffsetDateTime::UNIX_EPOCH,
+            attempts: 0,
+        };
+        let lane = message.lane();
+        Entry { message: Arc::new(message), lane, route: RouteId::NONE, alone: false }
+    }
+
+    fn key(entry: &Entry) -> LaneKey {
+        entry.lane.expect("it has a key")
+    }
+
+    fn block(from: i64, wait: Wait) -> Block {
+        Block { wait, shard: ShardId(0), rewind_from: from, head: Some(from) }
+    }
+
+    #[test]
+    fn a_pipelined_lane_has_many_in_flight_and_the_other_kind_one() {
+        let (mut pipelined, mut single) = (Lanes::default(), Lanes::default());
+        for (seq, expected) in [(1, true), (2, false), (3, false)] {
+            assert!(pipelined.admit(entry(seq, "a"), LaneOrdering::Pipelined).is_some());
+            assert_eq!(single.admit(entry(seq, "a"), LaneOrdering::OneInFlight).is_some(), expected);
+        }
+        assert!(single.admit(entry(4, "b"), LaneOrdering::OneInFlight).is_some(), "other keys are independent");
+        assert_eq!(single.closed_one(key(&entry(1, "a"))).map(|lane| lane.deferred.len()), Some(2));
+    }
+
+    #[test]
+    fn a_lane_with_nothing_left_is_forgotten() {
+        let mut lanes = Lanes::default();
+        lanes.admit(entry(1, "a"), LaneOrdering::Pipelined);
+        assert!(lanes.closed_one(key(&entry(1, "a"))).is_none());
+        assert!(lanes.map.is_empty());
+    }
+
+    #[test]
+    fn a_block_remembers_the_lowest_message_given_up_and_gives_the_deferred_ones_back() {
+        let mut lanes = Lanes::default();
+        for seq in 5..8 {
+            lanes.admit(entry(seq, "a"), LaneOrdering::OneInFlight);
+        }
+        let lane = key(&entry(5, "a"));
+        assert_eq!(lanes.block(lane, block(5, Wait::Commit)).len(), 2);
+        lanes.block(lane, block(3, Wait::Release));
+        let stays = lanes.block_of(lane).copied().expect("blocked");
+        assert_eq!((stays.wait, stays.rewind_from), (Wait::Commit, 3), "a later release does not end a commit's wait");
+        assert_eq!((lanes.blocked, lanes.unblock(lane).is_some(), lanes.blocked), (1, true, 0));
+    }
+
+    #[test]
+    fn a_lost_session_ends_only_the_blocks_that_waited_for_it() {
+        let mut lanes = Lanes::default();
+        lanes.block(LaneKey(1), block(4, Wait::Release));
+        lanes.block(LaneKey(2), block(9, Wait::Retry));
+        lanes.admit(entry(1, "a"), LaneOrdering::Pipelined);
+        let released: Vec<_> = lanes.session_lost().iter().map(|block| block.rewind_from).collect();
+        assert_eq!((released, lanes.map.len(), lanes.blocked), (vec![4], 1, 1));
+        assert_eq!(lanes.in_retry(|_| true), [LaneKey(2)]);
+    }
+}

@@ -118,3 +118,54 @@ impl SlotQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::lanes::tests::entry;
+
+    fn taken(slots: &mut Slots) -> Vec<i64> {
+        let mut seqs = Vec::new();
+        slots.take(100, |_, entry| seqs.push(entry.message.seq));
+        seqs
+    }
+
+    #[test]
+    fn the_first_message_of_a_slot_goes_alone_until_it_is_confirmed() {
+        let mut slots = Slots::new(10, true);
+        for seq in 1..=3 {
+            slots.push(Slot(7), entry(seq, "a"));
+        }
+        assert_eq!(taken(&mut slots), [1]);
+        assert_eq!(taken(&mut slots), [0; 0]);
+        slots.closed_one(Slot(7), false);
+        assert_eq!(taken(&mut slots), [2], "a failure proves nothing");
+        slots.closed_one(Slot(7), true);
+        assert_eq!(taken(&mut slots), [3]);
+    }
+
+    #[test]
+    fn a_sick_slot_holds_only_its_share() {
+        let mut slots = Slots::new(2, false);
+        for seq in 1..=5 {
+            slots.push(Slot(1), entry(seq, "a"));
+        }
+        slots.push(Slot(2), entry(9, "b"));
+        assert_eq!(taken(&mut slots), [1, 2, 9]);
+    }
+
+    #[test]
+    fn a_quarantined_message_is_alone_in_its_slot() {
+        let mut slots = Slots::new(10, false);
+        slots.push(Slot(1), entry(1, "a"));
+        let mut suspect = entry(2, "a");
+        suspect.alone = true;
+        slots.push(Slot(1), suspect);
+        slots.push(Slot(1), entry(3, "a"));
+        assert_eq!(taken(&mut slots), [1]);
+        slots.closed_one(Slot(1), true);
+        assert_eq!(taken(&mut slots), [2]);
+        slots.closed_one(Slot(1), true);
+        assert_eq!(taken(&mut slots), [3]);
+    }
+}
