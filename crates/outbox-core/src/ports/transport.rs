@@ -226,20 +226,23 @@ impl OutcomeSink {
 }
 
 impl Outcomes {
+    /// Swaps the reports that are there into `into`, which must be empty; `false` when there are none.
+    pub fn take_now(&mut self, into: &mut Vec<(Ticket, Outcome)>) -> bool {
+        let mut reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let any = !reports.is_empty();
+        if any {
+            std::mem::swap(&mut *reports, into);
+        }
+        any
+    }
+
     /// Waits for reports and swaps them into `into`, which must be empty.
     ///
     /// # Cancellation
     ///
     /// Safe: nothing is taken before it is returned.
     pub async fn take(&mut self, into: &mut Vec<(Ticket, Outcome)>) {
-        loop {
-            {
-                let mut reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
-                if !reports.is_empty() {
-                    std::mem::swap(&mut *reports, into);
-                    return;
-                }
-            }
+        while !self.take_now(into) {
             self.shared.arrived.notified().await;
         }
     }
