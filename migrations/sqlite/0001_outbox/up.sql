@@ -22,6 +22,7 @@ CREATE TABLE {{messages}} (
     last_error TEXT,
     wake_at INTEGER GENERATED ALWAYS AS (coalesce(retry_at, available_at)) VIRTUAL,
     payload BLOB NOT NULL,
+    CONSTRAINT {{prefix}}messages_seq CHECK (seq > 0),
     CONSTRAINT {{prefix}}messages_id CHECK (
         typeof(id) = 'text' AND length(id) = 36 AND id NOT GLOB '*[^0-9a-f-]*'
         AND id GLOB '????????-????-????-????-????????????' AND length(replace(id, '-', '')) = 32

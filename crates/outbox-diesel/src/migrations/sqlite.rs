@@ -1,12 +1,17 @@
 //! Migrations of SQLite.
 //!
-//! The functions block: in an async program call them through `tokio::task::spawn_blocking` or
-//! `SyncConnectionWrapper::spawn_blocking`. Each migration runs in a `BEGIN IMMEDIATE` transaction of its own, whose write
-//! lock keeps two migrators apart.
+//! Each migration runs in a `BEGIN IMMEDIATE` transaction of its own, whose write lock keeps two migrators apart. The functions
+//! whose names end with `_sync` block.
+//!
+//! # Cancellation
+//!
+//! A migration that has begun runs to its end. Dropping the future on a current-thread runtime panics (a limit of
+//! diesel-async's SQLite connection).
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel::{OptionalExtension, RunQueryDsl, SqliteConnection};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::print::create_versions;
@@ -14,13 +19,63 @@ use super::status::{known_target, known_version};
 use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, Progress, migrations, status_of};
 use crate::Tables;
 use crate::sql::{Sql, bind};
+use crate::sqlite::storage_error;
 
 /// Applies every migration up to `to` that is missing; [`EXPECTED_VERSION`](super::EXPECTED_VERSION) is what the relay needs.
 ///
 /// # Errors
 ///
 /// A [`MigrationError`]; the migrations before the one that failed stay applied.
-pub fn up(conn: &mut SqliteConnection, tables: &Tables, to: i32) -> Result<Vec<AppliedMigration>, MigrationError> {
+pub async fn up(conn: &mut Wrapped, tables: &Tables, to: i32) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let tables = tables.clone();
+    conn.spawn_blocking(move |conn| Ok(up_sync(conn, &tables, to))).await?
+}
+
+/// Reverts every migration above `to`; 0 removes the outbox and its version table.
+///
+/// # Errors
+///
+/// As [`down_sync`].
+pub async fn down(
+    conn: &mut Wrapped,
+    tables: &Tables,
+    to: i32,
+    rows: PendingRows,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let tables = tables.clone();
+    conn.spawn_blocking(move |conn| Ok(down_sync(conn, &tables, to, rows))).await?
+}
+
+/// Every migration that is known or applied, ascending.
+///
+/// # Errors
+///
+/// A [`MigrationError`] when the database fails.
+pub async fn status(conn: &mut Wrapped, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
+    let tables = tables.clone();
+    conn.spawn_blocking(move |conn| Ok(status_sync(conn, &tables))).await?
+}
+
+/// Checks that the schema is the one that this program works with.
+///
+/// # Errors
+///
+/// As [`verify_sync`].
+pub async fn verify(conn: &mut Wrapped, tables: &Tables) -> Result<(), StorageError> {
+    let tables = tables.clone();
+    conn.spawn_blocking(move |conn| Ok(verify_sync(conn, &tables)))
+        .await
+        .map_err(|error| storage_error("read the schema version", error))?
+}
+
+type Wrapped = SyncConnectionWrapper<SqliteConnection>;
+
+/// [`up`] on a synchronous connection.
+///
+/// # Errors
+///
+/// A [`MigrationError`]; the migrations before the one that failed stay applied.
+pub fn up_sync(conn: &mut SqliteConnection, tables: &Tables, to: i32) -> Result<Vec<AppliedMigration>, MigrationError> {
     let to = known_target(to)?;
     steps(|| {
         conn.immediate_transaction(|conn| {
@@ -39,13 +94,13 @@ pub fn up(conn: &mut SqliteConnection, tables: &Tables, to: i32) -> Result<Vec<A
     })
 }
 
-/// Reverts every migration above `to`; 0 removes the outbox and its version table.
+/// [`down`] on a synchronous connection.
 ///
 /// # Errors
 ///
 /// [`MigrationError::NotEmpty`] when messages or dead letters would be deleted and `rows` says to keep them; another
 /// [`MigrationError`] when the database fails.
-pub fn down(
+pub fn down_sync(
     conn: &mut SqliteConnection,
     tables: &Tables,
     to: i32,
@@ -72,12 +127,12 @@ pub fn down(
     })
 }
 
-/// Every migration that is known or applied, ascending.
+/// [`status`] on a synchronous connection.
 ///
 /// # Errors
 ///
 /// A [`MigrationError`] when the database fails.
-pub fn status(conn: &mut SqliteConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
+pub fn status_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
     if version(conn, tables)? == 0 {
         return Ok(status_of(Backend::Sqlite, Vec::new()));
     }
@@ -88,14 +143,14 @@ pub fn status(conn: &mut SqliteConnection, tables: &Tables) -> Result<Vec<Migrat
     Ok(status_of(Backend::Sqlite, applied))
 }
 
-/// Checks that the schema is the one that this program works with.
+/// [`verify`] on a synchronous connection.
 ///
 /// # Errors
 ///
 /// [`StorageErrorKind::Refused`], saying what to run, when it is not; as [`check`](outbox_core::Storage::check) otherwise.
-pub fn verify(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), StorageError> {
+pub fn verify_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), StorageError> {
     let found = version(conn, tables).map_err(|error| match error {
-        MigrationError::Database { action, source } => crate::sqlite::storage_error(&action, source),
+        MigrationError::Database { action, source } => storage_error(&action, source),
         other => StorageError::new(StorageErrorKind::Refused, other.to_string()),
     })?;
     super::status::matches_expected(found, tables)

@@ -20,10 +20,10 @@ use crate::{InvalidTables, Tables};
 /// # let path = folder.path().join("orders.db");
 /// # let path = path.to_str().unwrap();
 /// use outbox_core::NewMessage;
-/// use outbox_diesel::{Tables, migrations, sqlite::{SqliteOutbox, establish}};
+/// use outbox_diesel::{Tables, migrations, sqlite::{SqliteOutbox, establish_sync}};
 ///
-/// let mut conn = establish(path)?;
-/// migrations::sqlite::up(&mut conn, &Tables::default(), migrations::EXPECTED_VERSION)?;
+/// let mut conn = establish_sync(path)?;
+/// migrations::sqlite::up_sync(&mut conn, &Tables::default(), migrations::EXPECTED_VERSION)?;
 /// let outbox = SqliteOutbox::default();
 /// conn.immediate_transaction(|conn| {
 ///     // … the business change on the same `conn` …

@@ -2,11 +2,15 @@ use std::path::Path;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use outbox_core::ports::{StorageError, StorageErrorKind};
+
+use super::storage_error;
 
 /// How long a statement waits for another connection's write lock, in milliseconds.
-pub(crate) const BUSY_TIMEOUT_MS: u32 = 5_000;
+const BUSY_TIMEOUT_MS: u32 = 5_000;
 
-/// Opens a database file the way the outbox needs it, and makes it when it does not exist. Blocks.
+/// Opens a database file the way the outbox needs it, and makes it when it does not exist.
 ///
 /// Takes a path, `sqlite:PATH`, `sqlite://PATH` or a `file:` URI. The connection waits up to 5 s for another one's
 /// write lock and uses a write-ahead log (readers and the writer do not stop each other), `synchronous = FULL` (a
@@ -15,73 +19,67 @@ pub(crate) const BUSY_TIMEOUT_MS: u32 = 5_000;
 ///
 /// # Errors
 ///
-/// [`OpenError`] when the file cannot be opened or cannot have a write-ahead log.
+/// A [`StorageError`] when the file cannot be opened or cannot have a write-ahead log, or the database would be in memory.
+///
+/// # Cancellation
+///
+/// Dropping the future may leave an empty file.
+pub async fn establish(path_or_url: impl AsRef<Path>) -> Result<SyncConnectionWrapper<SqliteConnection>, StorageError> {
+    let path = path_or_url.as_ref().to_owned();
+    let conn = tokio::task::spawn_blocking(move || establish_sync(path)).await.map_err(|error| {
+        StorageError::new(StorageErrorKind::Other, "opening the SQLite database did not end").with_source(error)
+    })??;
+    Ok(SyncConnectionWrapper::new(conn))
+}
+
+/// [`establish`] for synchronous programs. Blocks.
+///
+/// # Errors
+///
+/// As [`establish`].
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("orders.db");
-/// let conn = outbox_diesel::sqlite::establish(path.to_str().unwrap())?;
+/// let conn = outbox_diesel::sqlite::establish_sync(path)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn establish(path_or_url: &str) -> Result<SqliteConnection, OpenError> {
-    let file = file_of(path_or_url)?;
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Open { file: file.to_owned(), source };
-    let mut conn = SqliteConnection::establish(file).map_err(|error| failed(error.into()))?;
-    conn.batch_execute(&format!(
-        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA foreign_keys = ON;"
-    ))
-    .map_err(|error| failed(error.into()))?;
+pub fn establish_sync(path_or_url: impl AsRef<Path>) -> Result<SqliteConnection, StorageError> {
+    open(&file_of(path_or_url.as_ref())?)
+}
+
+/// Opens a file that [`file_of`] named.
+pub(super) fn open(file: &str) -> Result<SqliteConnection, StorageError> {
+    let mut conn = SqliteConnection::establish(file).map_err(|error| {
+        StorageError::new(
+            StorageErrorKind::Unavailable,
+            format!("cannot open the SQLite database {file}: check that its folder exists and is writable"),
+        )
+        .with_source(error)
+    })?;
+    // Before anything else: turning the write-ahead log on needs a lock too.
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};"))
+        .and_then(|()| {
+            conn.batch_execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+        })
+        .map_err(|error| storage_error(&format!("set up the SQLite database {file}"), error))?;
     Ok(conn)
 }
 
-/// Why a SQLite database cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// SQLite cannot open the file.
-    #[error("cannot open the SQLite database {file}: check that its folder exists and is writable")]
-    Open {
-        /// The file, without credentials (SQLite has none).
-        file: String,
-        /// What SQLite said.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A relay needs an outbox that is there already.
-    #[error("the SQLite database {file} does not exist: run `outbox migrate up --database {file}`")]
-    Missing {
-        /// The file.
-        file: String,
-    },
-    /// An in-memory database cannot be shared with a relay.
-    #[error("{value:?} is an in-memory database, which each connection has for itself: use a file")]
-    InMemory {
-        /// What was given.
-        value: String,
-    },
-    /// The tables cannot be SQLite's.
-    #[error(transparent)]
-    Tables(#[from] crate::InvalidTables),
-}
-
-/// The same file again, when it exists.
-pub(crate) fn existing(path_or_url: &str) -> Result<&str, OpenError> {
-    let file = file_of(path_or_url)?;
-    if file.starts_with("file:") || Path::new(file).exists() {
-        Ok(file)
-    } else {
-        Err(OpenError::Missing { file: file.to_owned() })
-    }
-}
-
-fn file_of(path_or_url: &str) -> Result<&str, OpenError> {
-    let file = path_or_url.strip_prefix("sqlite:").unwrap_or(path_or_url);
-    let file = if path_or_url.len() == file.len() { file } else { file.strip_prefix("//").unwrap_or(file) };
+/// The file that a path or URL names.
+pub(super) fn file_of(path_or_url: &Path) -> Result<String, StorageError> {
+    let refused = |problem: &str| {
+        StorageError::new(StorageErrorKind::Refused, format!("{:?} {problem}", path_or_url.display().to_string()))
+    };
+    let text = path_or_url.to_str().ok_or_else(|| refused("is no UTF-8: rename the file"))?;
+    let file = match text.strip_prefix("sqlite:") {
+        Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
+        None => text,
+    };
     if file.is_empty() || file.contains(":memory:") || (file.starts_with("file:") && file.contains("mode=memory")) {
-        return Err(OpenError::InMemory { value: path_or_url.to_owned() });
+        return Err(refused("is a database in memory, which every connection has for itself: use a file"));
     }
-    Ok(file)
+    Ok(file.to_owned())
 }
 
 #[cfg(test)]
@@ -91,16 +89,17 @@ mod tests {
     #[test]
     fn a_url_and_a_path_name_the_same_file() {
         for value in ["/tmp/a.db", "sqlite:/tmp/a.db", "sqlite:///tmp/a.db"] {
-            assert_eq!(file_of(value).unwrap(), "/tmp/a.db");
+            assert_eq!(file_of(Path::new(value)).unwrap(), "/tmp/a.db");
         }
-        assert_eq!(file_of("sqlite://a.db").unwrap(), "a.db");
-        assert_eq!(file_of("file:a.db?mode=ro").unwrap(), "file:a.db?mode=ro");
+        assert_eq!(file_of(Path::new("sqlite://a.db")).unwrap(), "a.db");
+        assert_eq!(file_of(Path::new("file:a.db?mode=ro")).unwrap(), "file:a.db?mode=ro");
     }
 
     #[test]
     fn a_database_in_memory_is_refused() {
         for value in ["", ":memory:", "sqlite::memory:", "file:x?mode=memory&cache=shared"] {
-            assert!(matches!(file_of(value), Err(OpenError::InMemory { .. })), "{value}");
+            let error = file_of(Path::new(value)).unwrap_err();
+            assert_eq!(error.kind(), StorageErrorKind::Refused, "{value}");
         }
     }
 }

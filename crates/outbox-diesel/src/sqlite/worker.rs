@@ -1,0 +1,88 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use diesel::SqliteConnection;
+use diesel::result::QueryResult;
+use outbox_core::ports::{StorageError, StorageErrorKind};
+
+use super::{connection, storage_error};
+
+/// What a user adds to every new connection of a storage.
+pub(super) type OnConnect = dyn Fn(&mut SqliteConnection) -> QueryResult<()> + Send + Sync;
+
+/// Opens connections of one storage.
+pub(super) struct Opener {
+    pub(super) file: String,
+    pub(super) on_connect: Option<Box<OnConnect>>,
+}
+
+/// One connection, used on tokio's blocking threads by one call at a time.
+///
+/// A call runs to its end on its thread whatever becomes of its future, so a dropped future never leaves a transaction open
+/// and never blocks the runtime. After an error the connection is closed, which rolls back what was open, and the next call opens
+/// another.
+#[derive(Clone)]
+pub(super) struct Worker {
+    opener: Arc<Opener>,
+    conn: Arc<Mutex<Option<SqliteConnection>>>,
+}
+
+impl Opener {
+    fn open(&self) -> Result<SqliteConnection, StorageError> {
+        if !self.file.starts_with("file:") && !std::path::Path::new(&self.file).exists() {
+            return Err(StorageError::new(
+                StorageErrorKind::Unavailable,
+                format!(
+                    "the SQLite database {file} does not exist: run `outbox migrate up --database sqlite:{file}`",
+                    file = self.file
+                ),
+            ));
+        }
+        let mut conn = connection::open(&self.file)?;
+        if let Some(on_connect) = &self.on_connect {
+            on_connect(&mut conn).map_err(|error| storage_error("run the hook for new connections", error))?;
+        }
+        Ok(conn)
+    }
+}
+
+impl Worker {
+    pub(super) fn new(opener: Arc<Opener>) -> Self {
+        Self { opener, conn: Arc::default() }
+    }
+
+    /// Another connection to the same file.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.opener.clone())
+    }
+
+    /// Runs `work` on the connection. `action` completes "cannot …" in an error.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.try_run(move |conn| work(conn).map_err(|error| storage_error(action, error))).await
+    }
+
+    /// As [`run`](Self::run), for work that makes its own errors.
+    pub(super) async fn try_run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let Self { opener, conn } = self.clone();
+        let call = tokio::task::spawn_blocking(move || {
+            let mut place = conn.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut conn = match place.take() {
+                Some(conn) => conn,
+                None => opener.open()?,
+            };
+            let result = work(&mut conn)?;
+            *place = Some(conn);
+            Ok(result)
+        });
+        call.await.unwrap_or_else(|error| {
+            let kind = if error.is_cancelled() { StorageErrorKind::Unavailable } else { StorageErrorKind::Other };
+            Err(StorageError::new(kind, "a call to SQLite did not end").with_source(error))
+        })
+    }
+}
