@@ -1,0 +1,135 @@
+//! Rows of a read, decoded.
+
+use bytes::Bytes;
+use diesel::deserialize::{self, QueryableByName};
+use diesel::pg::Pg;
+use diesel::row::NamedRow;
+use outbox_core::message::{LaneKey, Payload};
+use outbox_core::ports::{Position, ShardId};
+use outbox_core::{Headers, Message};
+
+use super::sql::{META, NEXT_DUE};
+use crate::postgres::row::{NotUtf8, PgRow, RowOf, big, int, lossy_text, small, text, time_of, uuid};
+
+/// A row of a read or a sweep.
+#[derive(Debug)]
+pub(super) enum ReadRow {
+    /// Snapshot text, the sequence's last value, the clock in microseconds since 2000-01-01.
+    Meta { snapshot: String, last_value: i64, clock: i64 },
+    /// When the next row of a shard becomes due.
+    NextDue { shard: ShardId, wake_at: i64 },
+    /// A row of the messages table.
+    Found(Found),
+}
+
+/// A row of the messages table.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Which part of the statement found it; see [`super::sql`].
+    pub(super) kind: i32,
+    /// Bytes of its payload, also when that was not loaded.
+    pub(super) payload_bytes: usize,
+    /// Whether the payload is in the message.
+    pub(super) loaded: bool,
+    /// In microseconds since 2000-01-01.
+    pub(super) wake_at: Option<i64>,
+    /// The message, or what can be said about a row that is none.
+    pub(super) message: Result<Message, Undecodable>,
+}
+
+/// A row that holds an impossible value.
+#[derive(Debug)]
+pub(super) struct Undecodable {
+    pub(super) position: Position,
+    pub(super) lane: Option<LaneKey>,
+}
+
+/// A payload that was loaded by itself: the number of the position asked for, from 1.
+#[derive(Debug)]
+pub(super) struct LoadedPayload {
+    pub(super) number: i64,
+    pub(super) payload: Bytes,
+}
+
+impl QueryableByName<Pg> for ReadRow {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        let row = &PgRow(row);
+        Ok(match int(row, 0) {
+            META => Self::Meta {
+                snapshot: lossy_text(row, 4).unwrap_or_default(),
+                last_value: big(row, 2),
+                clock: big(row, 13),
+            },
+            NEXT_DUE => Self::NextDue { shard: shard(row), wake_at: big(row, 13) },
+            kind => Self::Found(Found {
+                kind,
+                payload_bytes: usize::try_from(int(row, 8)).unwrap_or(0),
+                loaded: row.bytes(7, |_| ()).is_some(),
+                wake_at: row.bytes(13, |_| ()).map(|()| big(row, 13)),
+                message: message(row).ok_or_else(|| undecodable(row)),
+            }),
+        })
+    }
+}
+
+impl QueryableByName<Pg> for LoadedPayload {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        let row = &PgRow(row);
+        Ok(Self { number: big(row, 0), payload: row.bytes(1, Bytes::copy_from_slice).unwrap_or_default() })
+    }
+}
+
+impl Found {
+    pub(super) fn position(&self) -> Position {
+        match &self.message {
+            Ok(message) => message.position(),
+            Err(undecodable) => undecodable.position,
+        }
+    }
+
+    pub(super) fn lane(&self) -> Option<LaneKey> {
+        match &self.message {
+            Ok(message) => message.lane(),
+            Err(undecodable) => undecodable.lane,
+        }
+    }
+}
+
+fn message(row: &impl RowOf) -> Option<Message> {
+    let occurred_at = row.bytes(11, |_| ()).and_then(|()| time_of(big(row, 11)))?;
+    Some(Message {
+        id: uuid(row, 3),
+        shard: shard(row),
+        seq: big(row, 2),
+        aggregate_type: text(row, 4)?.ok()?,
+        aggregate_id: text(row, 5).transpose().ok()?,
+        event_type: text(row, 6)?.ok()?,
+        payload: Payload(row.bytes(7, Bytes::copy_from_slice).unwrap_or_default()),
+        content_type: text(row, 9)?.ok()?,
+        headers: row.bytes(10, headers)?.ok()?,
+        occurred_at,
+        attempts: u32::try_from(int(row, 12)).unwrap_or(0),
+    })
+}
+
+/// `jsonb` comes as a version byte and the text.
+fn headers(bytes: &[u8]) -> Result<Headers, NotUtf8> {
+    let json = bytes.strip_prefix(&[1]).ok_or(NotUtf8)?;
+    if !json.starts_with(b"{") {
+        return Err(NotUtf8);
+    }
+    if json.len() <= 2 {
+        return Ok(Headers::default());
+    }
+    std::str::from_utf8(json).map(Headers::from_json).map_err(|_| NotUtf8)
+}
+
+fn undecodable(row: &impl RowOf) -> Undecodable {
+    let position = Position { shard: shard(row), seq: big(row, 2), id: uuid(row, 3) };
+    let (kind, id) = (lossy_text(row, 4), lossy_text(row, 5));
+    Undecodable { position, lane: kind.zip(id).map(|(kind, id)| LaneKey::of(&kind, &id)) }
+}
+
+fn shard(row: &impl RowOf) -> ShardId {
+    ShardId(u16::try_from(small(row, 1)).unwrap_or(0))
+}

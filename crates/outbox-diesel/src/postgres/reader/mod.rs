@@ -1,0 +1,299 @@
+//! Reading in a safe order: floors and segments by [`outbox_core::order`], one statement a read.
+
+mod appetite;
+mod due;
+mod found;
+mod ranges;
+mod sort_out;
+mod sql;
+mod sweep;
+mod take;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use diesel::sql_types::{Array, BigInt, SmallInt, Untyped, Uuid as SqlUuid};
+use outbox_core::order::{Horizon, Snapshot, SnapshotTracker, TrackerMode};
+use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError, StorageErrorKind};
+use tokio::sync::broadcast;
+
+use super::pool::Pool;
+use super::row::Micros;
+use super::shared::{Shared, Wake};
+use crate::sql::{Sql, bind};
+use appetite::Appetite;
+use due::DueTimes;
+use found::{Found, LoadedPayload, ReadRow};
+use ranges::LateRanges;
+use sort_out::Asked;
+use sql::{DueBinds, ReadBinds};
+use sweep::SweepCursors;
+use take::Take;
+
+pub(super) use sql::ReadStatements;
+
+/// When segments wait for a horizon and no settle brings one, the reader makes it itself, at most this often: it costs a
+/// transaction id.
+const OWN_HORIZON_EVERY: Duration = Duration::from_millis(20);
+
+const READ: &str = "read messages";
+
+/// The reader of one run of one relay.
+pub(super) struct PostgresReader {
+    pool: Pool,
+    statements: Arc<ReadStatements>,
+    shared: Arc<Shared>,
+    wakes: broadcast::Receiver<Wake>,
+    tracker: SnapshotTracker,
+    due: DueTimes,
+    sweep: SweepCursors,
+    appetite: Appetite,
+    /// The database's clock at the last read, and when that read returned.
+    clock: Option<(i64, Instant)>,
+    horizon: Option<Horizon>,
+    horizon_made: Instant,
+    /// The shard that the next read serves first, so that a byte limit does not always cut the same ones.
+    first: ShardId,
+}
+
+impl PostgresReader {
+    /// A reader with a horizon of its own and no shards.
+    pub(super) async fn new(
+        pool: Pool,
+        statements: Arc<ReadStatements>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StorageError> {
+        let last_value: i64 = pool.one(READ, Sql::<_, BigInt>::new(&statements.last_value, ())).await?;
+        let next_xid = own_transaction_id(&pool).await?;
+        shared.restart(last_value, next_xid);
+        Ok(Self {
+            wakes: shared.wakes(),
+            pool,
+            statements,
+            shared,
+            tracker: SnapshotTracker::new(TrackerMode::default()),
+            due: DueTimes::default(),
+            sweep: SweepCursors::default(),
+            appetite: Appetite::default(),
+            clock: None,
+            horizon: None,
+            horizon_made: Instant::now(),
+            first: ShardId(0),
+        })
+    }
+
+    /// Takes the newest horizon, and makes one when segments want it and no settle brought it since the last read.
+    async fn refresh_horizon(&mut self) -> Result<(), StorageError> {
+        if self.shared.horizon() == self.horizon
+            && self.tracker.wants_horizon()
+            && self.horizon_made.elapsed() >= OWN_HORIZON_EVERY
+        {
+            let last_value = self.shared.last_value();
+            self.shared.advance(last_value, own_transaction_id(&self.pool).await?);
+            self.horizon_made = Instant::now();
+        }
+        self.horizon = self.shared.horizon();
+        if let Some(horizon) = self.horizon {
+            self.tracker.advance_horizon(horizon);
+        }
+        Ok(())
+    }
+
+    /// Takes what the settler marked to be tried again.
+    fn take_wakes(&mut self) {
+        loop {
+            match self.wakes.try_recv() {
+                Ok((shard, wake_at, seq)) => {
+                    if self.tracker.floor(shard).is_some() {
+                        self.due.add(shard, (wake_at, seq));
+                    }
+                }
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                    let shards: Vec<_> = self.tracker.floors().map(|(shard, _)| shard).collect();
+                    for shard in shards {
+                        self.due.add(shard, (i64::MIN, 0));
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The database's clock now, as far as the last read tells.
+    fn clock_now(&self) -> i64 {
+        self.clock.map_or(i64::MIN, |(clock, at)| clock.saturating_add(micros(at.elapsed())))
+    }
+
+    fn ask(&self, limits: &ReadLimits) -> Asked {
+        let rows = self.appetite.rows(limits);
+        let plan = self.tracker.plan(rows);
+        let late = LateRanges::new(&plan.late);
+        let due: Vec<_> = self.due.at(self.clock_now()).collect();
+        // Due rows get at most half of a read, so that neither they nor new ones wait for the others to end.
+        let due_limit = (rows.div_ceil(2) / due.len().max(1)).max(1);
+        Asked { rows, plan, late, due, due_limit }
+    }
+
+    fn binds(&self, asked: &Asked, limits: &ReadLimits) -> ReadBinds {
+        let hot = &asked.plan.hot;
+        let floor = |&(shard, _): &(ShardId, _)| self.tracker.floor(shard).unwrap_or(0);
+        ReadBinds {
+            inline_bytes: count(Appetite::inline_bytes(asked.rows, limits)),
+            shards: hot.iter().map(|range| shard_column(range.shard)).collect(),
+            floors: hot.iter().map(|range| range.after).collect(),
+            upto: None,
+            rows: hot.iter().map(|range| count(range.limit)).collect(),
+            late: (!asked.late.is_empty()).then(|| asked.late.binds(asked.rows)),
+            due: (!asked.due.is_empty()).then(|| DueBinds {
+                shards: asked.due.iter().map(|&(shard, _)| shard_column(shard)).collect(),
+                floors: asked.due.iter().map(floor).collect(),
+                wakes: asked.due.iter().map(|&(_, (wake_at, _))| Micros(wake_at)).collect(),
+                seqs: asked.due.iter().map(|&(_, (_, seq))| seq).collect(),
+                limit: count(asked.due_limit),
+            }),
+        }
+    }
+
+    async fn run(&self, text: &str, binds: ReadBinds) -> Result<Reply, StorageError> {
+        let rows = self.pool.load(READ, Sql::<_, Untyped>::new(text, binds)).await?;
+        Reply::of(rows)
+    }
+
+    /// Loads the payloads that did not come with their rows. A message that is gone meanwhile is left out.
+    async fn load_payloads(&self, take: &mut Take<'_>) -> Result<(), StorageError> {
+        if take.unloaded.is_empty() {
+            return Ok(());
+        }
+        let positions = take.unloaded.iter().map(|(_, position)| position);
+        let binds = (
+            bind::<Array<SmallInt>, _>(
+                positions.clone().map(|position| shard_column(position.shard)).collect::<Vec<_>>(),
+            ),
+            bind::<Array<BigInt>, _>(positions.clone().map(|position| position.seq).collect::<Vec<_>>()),
+            bind::<Array<SqlUuid>, _>(positions.map(|position| position.id).collect::<Vec<_>>()),
+        );
+        let loaded: Vec<LoadedPayload> =
+            self.pool.load("load payloads", Sql::<_, Untyped>::new(&self.statements.payloads, binds)).await?;
+        let mut payloads: BTreeMap<i64, _> = loaded.into_iter().map(|one| (one.number, one.payload)).collect();
+        let mut gone = Vec::new();
+        for (number, &(index, position)) in (1..).zip(&take.unloaded) {
+            match payloads.remove(&number) {
+                Some(payload) => take.batch.messages[index].payload.0 = payload,
+                None => gone.push(position),
+            }
+        }
+        if !gone.is_empty() {
+            take.batch.messages.retain(|message| !gone.contains(&message.position()));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, batch: &mut Batch, clock: i64) {
+        self.clock = Some((clock, Instant::now()));
+        self.take_wakes();
+        batch.messages.sort_by_key(|message| (message.shard, message.seq));
+        batch.messages.dedup_by_key(|message| (message.shard, message.seq));
+        batch.next_due_in = self
+            .due
+            .earliest()
+            .map(|wake_at| Duration::from_micros(wake_at.saturating_sub(clock).max(0).unsigned_abs()));
+    }
+}
+
+#[async_trait]
+impl Reader for PostgresReader {
+    fn assign(&mut self, shards: &[ShardId]) {
+        self.tracker.assign(shards);
+        self.due.retain(|shard| self.tracker.floor(shard).is_some());
+        self.sweep.retain(|shard| self.tracker.floor(shard).is_some());
+    }
+
+    fn rewind(&mut self, shard: ShardId, from_seq: i64) {
+        self.tracker.rewind(shard, from_seq);
+    }
+
+    async fn read(&mut self, limits: &ReadLimits) -> Result<Batch, StorageError> {
+        if self.tracker.floors().next().is_none() {
+            return Ok(Batch::default());
+        }
+        self.refresh_horizon().await?;
+        self.take_wakes();
+        let asked = self.ask(limits);
+        let binds = self.binds(&asked, limits);
+        let text = self.statements.read(binds.late.is_some(), binds.due.is_some());
+        let reply = self.run(text, binds).await?;
+        self.shared.read_returned(reply.last_value);
+        let clock = reply.clock;
+        let (mut take, changes) = asked.sort_out(reply, self.first, limits);
+        self.load_payloads(&mut take).await?;
+        self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);
+        self.first = changes.cut.unwrap_or(ShardId(0));
+        changes.apply(&mut self.tracker, &mut self.due);
+        let mut batch = take.batch;
+        self.finish(&mut batch, clock);
+        Ok(batch)
+    }
+
+    async fn sweep(&mut self, limits: &ReadLimits) -> Result<Batch, StorageError> {
+        self.sweep_once(limits).await
+    }
+}
+
+/// The rows of a read.
+struct Reply {
+    snapshot: Snapshot,
+    last_value: i64,
+    clock: i64,
+    next_due: Vec<(ShardId, i64)>,
+    found: Vec<Found>,
+}
+
+impl Reply {
+    fn of(rows: Vec<ReadRow>) -> Result<Self, StorageError> {
+        let mut reply = Self {
+            snapshot: Snapshot::default(),
+            last_value: 0,
+            clock: 0,
+            next_due: Vec::new(),
+            found: Vec::with_capacity(rows.len()),
+        };
+        let mut complete = false;
+        for row in rows {
+            match row {
+                ReadRow::Meta { snapshot, last_value, clock } => {
+                    (reply.last_value, reply.clock) = (last_value, clock);
+                    if let Some(snapshot) = Snapshot::parse(&snapshot) {
+                        (reply.snapshot, complete) = (snapshot, true);
+                    }
+                }
+                ReadRow::NextDue { shard, wake_at } => reply.next_due.push((shard, wake_at)),
+                ReadRow::Found(found) => reply.found.push(found),
+            }
+        }
+        if complete {
+            Ok(reply)
+        } else {
+            Err(StorageError::new(StorageErrorKind::Other, "a read came without its snapshot"))
+        }
+    }
+}
+
+/// A transaction id given out now.
+async fn own_transaction_id(pool: &Pool) -> Result<i64, StorageError> {
+    pool.one(READ, Sql::<_, BigInt>::new("SELECT pg_current_xact_id()::text::int8", ())).await
+}
+
+/// A shard as its column holds it.
+pub(super) fn shard_column(shard: ShardId) -> i16 {
+    i16::try_from(shard.0).unwrap_or(i16::MAX)
+}
+
+fn count(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

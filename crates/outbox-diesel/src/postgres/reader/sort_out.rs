@@ -1,0 +1,172 @@
+//! From the rows of a read to a batch, and to where the next read begins.
+
+use std::collections::BTreeMap;
+
+use outbox_core::order::{Observed, Plan, SnapshotTracker};
+use outbox_core::ports::{ReadLimits, ShardId};
+
+use super::Reply;
+use super::due::{DueFrom, DueTimes};
+use super::found::Found;
+use super::ranges::{LateProgress, LateRanges};
+use super::sql::DUE;
+use super::take::{Take, Taken};
+
+/// What a read asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) rows: usize,
+    pub(super) plan: Plan,
+    pub(super) late: LateRanges,
+    pub(super) due: Vec<(ShardId, DueFrom)>,
+    pub(super) due_limit: usize,
+}
+
+/// What a read changes once its batch is complete.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    observed: Observed,
+    /// Shards whose due rows were read, with where the rest of them begins.
+    due: Vec<(ShardId, Option<DueFrom>)>,
+    waiting: Vec<(ShardId, DueFrom)>,
+    /// The first shard that a limit cut.
+    pub(super) cut: Option<ShardId>,
+}
+
+#[derive(Default)]
+struct ShardRows {
+    due: Vec<Found>,
+    late: Vec<(usize, Found)>,
+    hot: Vec<Found>,
+}
+
+impl Asked {
+    /// Takes rows within the limits, shard by shard from `first` on.
+    pub(super) fn sort_out<'l>(&self, reply: Reply, first: ShardId, limits: &'l ReadLimits) -> (Take<'l>, Changes) {
+        let mut take = Take::new(limits, reply.clock);
+        let mut changes = Changes::default();
+        let mut progress = self.late_progress(&reply);
+        let mut shards = self.by_shard(reply.found);
+        let mut turns: Vec<_> = self.plan.hot.iter().collect();
+        turns.rotate_left(self.plan.hot.partition_point(|range| range.shard < first));
+        for range in turns {
+            let rows = shards.remove(&range.shard).unwrap_or_default();
+            self.take_due(range.shard, rows.due, &mut take, &mut changes);
+            self.take_late(range.shard, rows.late, &mut take, &mut progress, &mut changes);
+            let (mut top, mut cut) = (range.after, rows.hot.len() >= range.limit);
+            if progress.is_cut(&self.late, range.shard) {
+                // What the cut range still holds may precede these rows.
+                cut = true;
+            } else {
+                for found in rows.hot {
+                    let seq = found.position().seq;
+                    match take.row(found) {
+                        Taken::Yes => {}
+                        Taken::Waits(wake_at) => changes.waiting.push((range.shard, (wake_at, seq))),
+                        Taken::No => {
+                            changes.cut(range.shard);
+                            cut = true;
+                            break;
+                        }
+                    }
+                    top = seq;
+                }
+            }
+            take.batch.more |= cut;
+            changes.observed.hot.push((range.shard, top, cut));
+        }
+        changes.due.extend(reply.next_due.into_iter().map(|(shard, wake_at)| (shard, Some((wake_at, 0)))));
+        changes.observed.snapshot = reply.snapshot;
+        changes.observed.cut = progress.into_cuts(&self.late);
+        (take, changes)
+    }
+
+    fn late_progress(&self, reply: &Reply) -> LateProgress {
+        let mut progress = self.late.progress();
+        let late = || reply.found.iter().filter_map(|found| Some((self.late.number(found.kind)?, found)));
+        if let Some((number, last)) = late().last()
+            && late().count() >= self.rows
+        {
+            progress.limit_reached(&self.late, number, last.position().seq, &reply.snapshot);
+        }
+        progress
+    }
+
+    fn by_shard(&self, found: Vec<Found>) -> BTreeMap<ShardId, ShardRows> {
+        let mut shards: BTreeMap<ShardId, ShardRows> = BTreeMap::new();
+        for found in found {
+            let rows = shards.entry(found.position().shard).or_default();
+            match self.late.number(found.kind) {
+                Some(number) => rows.late.push((number, found)),
+                None if found.kind == DUE => rows.due.push(found),
+                None => rows.hot.push(found),
+            }
+        }
+        shards
+    }
+
+    fn take_due(&self, shard: ShardId, rows: Vec<Found>, take: &mut Take<'_>, changes: &mut Changes) {
+        if !self.due.iter().any(|&(asked, _)| asked == shard) {
+            return;
+        }
+        let mut rest = None;
+        let full = rows.len() >= self.due_limit;
+        for found in rows {
+            let (wake_at, seq) = (found.wake_at.unwrap_or(i64::MIN), found.position().seq);
+            if take.row(found) == Taken::No {
+                changes.cut(shard);
+                rest = Some((wake_at, seq));
+                take.batch.more = true;
+                break;
+            }
+            rest = full.then_some((wake_at, seq + 1));
+        }
+        take.batch.more |= full;
+        changes.due.push((shard, rest));
+    }
+
+    fn take_late(
+        &self,
+        shard: ShardId,
+        rows: Vec<(usize, Found)>,
+        take: &mut Take<'_>,
+        progress: &mut LateProgress,
+        changes: &mut Changes,
+    ) {
+        let mut taken: Option<(usize, i64)> = None;
+        let mut full = false;
+        for (number, found) in rows {
+            let seq = found.position().seq;
+            let outcome = if full { Taken::No } else { take.row(found) };
+            match outcome {
+                Taken::No => {
+                    full = true;
+                    changes.cut(shard);
+                    progress.cut(&self.late, number, taken.filter(|&(of, _)| of == number).map(|(_, seq)| seq));
+                }
+                Taken::Waits(wake_at) => {
+                    changes.waiting.push((shard, (wake_at, seq)));
+                    taken = Some((number, seq));
+                }
+                Taken::Yes => taken = Some((number, seq)),
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn cut(&mut self, shard: ShardId) {
+        self.cut.get_or_insert(shard);
+    }
+
+    /// Moves the reader on.
+    pub(super) fn apply(self, tracker: &mut SnapshotTracker, due: &mut DueTimes) {
+        for &(shard, _) in &self.due {
+            due.clear(shard);
+        }
+        for (shard, from) in self.due.into_iter().filter_map(|(shard, from)| Some((shard, from?))).chain(self.waiting) {
+            due.add(shard, from);
+        }
+        tracker.observe(&self.observed);
+    }
+}

@@ -1,0 +1,196 @@
+//! The statements of the reader, rendered once for each storage.
+
+use diesel::pg::Pg;
+use diesel::query_builder::AstPass;
+use diesel::result::QueryResult;
+use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz};
+
+use crate::Tables;
+use crate::postgres::row::Micros;
+use crate::sql::Binds;
+
+/// The columns of a row found, in the order that [`found`](super::found) reads them. A waiting row comes without its
+/// payload, and so does one with a payload over the inline limit.
+const COLUMNS: &str = "o.shard, o.seq, o.id, o.aggregate_type::text, o.aggregate_id::text, o.event_type::text, \
+    CASE WHEN octet_length(o.payload) <= $1 AND (o.wake_at IS NULL OR o.wake_at <= (SELECT now FROM clock)) \
+    THEN o.payload END, octet_length(o.payload), o.content_type::text, o.headers, o.occurred_at, o.attempts, o.wake_at";
+
+/// The texts of the reader's statements.
+#[derive(Debug)]
+pub(in crate::postgres) struct ReadStatements {
+    reads: [String; 4],
+    pub(super) sweep: String,
+    pub(super) payloads: String,
+    pub(super) last_value: String,
+}
+
+impl ReadStatements {
+    pub(in crate::postgres) fn new(tables: &Tables) -> Self {
+        let read = |late: bool, due: bool| {
+            tables.render(&format!(
+                "{}{}{}",
+                hot(),
+                if late { late_part() } else { String::new() },
+                match (late, due) {
+                    (_, false) => String::new(),
+                    (false, true) => due_part(5),
+                    (true, true) => due_part(5 + LATE_BINDS),
+                }
+            ))
+        };
+        Self {
+            reads: [read(false, false), read(true, false), read(false, true), read(true, true)],
+            sweep: tables.render(&sweep()),
+            payloads: tables.render(PAYLOADS),
+            last_value: tables
+                .render("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {{seq}}"),
+        }
+    }
+
+    /// The read with these parts.
+    pub(super) fn read(&self, late: bool, due: bool) -> &str {
+        &self.reads[usize::from(late) + 2 * usize::from(due)]
+    }
+}
+
+/// Kinds of rows of a read, in its first column; a late row has the number of its range there.
+pub(super) const HOT: i32 = -1;
+/// A row that has become due.
+pub(super) const DUE: i32 = -2;
+/// When the next row of a shard becomes due.
+pub(super) const NEXT_DUE: i32 = -3;
+/// The snapshot, the sequence's last value and the clock.
+pub(super) const META: i32 = -4;
+
+const LATE_BINDS: usize = 7;
+
+fn clock() -> &'static str {
+    "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now) "
+}
+
+/// A row of every read that carries no message: (kind, shard, seq, text, time).
+fn bare(kind: i32, shard: &str, seq: &str, text: &str, time: &str) -> String {
+    format!(
+        "SELECT {kind}::int4, {shard}::int2, ({seq})::int8, NULL::uuid, {text}::text, NULL::text, NULL::text, \
+         NULL::bytea, NULL::int4, NULL::text, NULL::jsonb, NULL::timestamptz, NULL::int4, {time}"
+    )
+}
+
+fn hot() -> String {
+    let meta = bare(
+        META,
+        "0",
+        "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {{seq}}",
+        "pg_current_snapshot()",
+        "(SELECT now FROM clock)",
+    );
+    format!(
+        "{}{meta} UNION ALL SELECT {HOT}, m.* FROM unnest($2::int2[], $3::int8[], $4::int8[]) AS f(shard, floor, rows) \
+         CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o WHERE o.shard = f.shard AND o.seq > f.floor \
+         ORDER BY o.seq LIMIT f.rows) AS m",
+        clock()
+    )
+}
+
+/// Ranges below the floors, in the order given; one is read when it must be always, or when a transaction that it
+/// watches has ended at this statement's snapshot.
+fn late_part() -> String {
+    format!(
+        " UNION ALL (SELECT (r.i - 1)::int4, m.* FROM unnest($5::int2[], $6::int8[], $7::int8[], $8::bool[]) \
+         WITH ORDINALITY AS r(shard, after, upto, always, i) CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o \
+         WHERE o.shard = r.shard AND o.seq > r.after AND o.seq <= r.upto ORDER BY o.seq LIMIT $11) AS m \
+         WHERE r.always OR EXISTS (SELECT FROM unnest($9::int8[], $10::text[]) AS w(i, xid) \
+         WHERE w.i = r.i AND pg_visible_in_snapshot(w.xid::xid8, pg_current_snapshot())) LIMIT $11)"
+    )
+}
+
+fn due_part(first: usize) -> String {
+    let [shards, floors, wakes, seqs, limit] = std::array::from_fn(|i| format!("${}", first + i));
+    let next = bare(NEXT_DUE, "d.shard", "0", "NULL", "n.wake_at");
+    format!(
+        " UNION ALL SELECT {DUE}, m.* FROM unnest({shards}::int2[], {floors}::int8[], {wakes}::timestamptz[], {seqs}::int8[]) \
+         AS d(shard, floor, wake_at, seq) CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o \
+         WHERE o.shard = d.shard AND o.wake_at IS NOT NULL AND (o.wake_at, o.seq) >= (d.wake_at, d.seq) \
+         AND o.wake_at <= (SELECT now FROM clock) AND o.seq <= d.floor ORDER BY o.wake_at, o.seq LIMIT {limit}) AS m \
+         UNION ALL {next} FROM unnest({shards}::int2[]) AS d(shard) CROSS JOIN LATERAL (SELECT o.wake_at FROM \
+         {{{{messages}}}} AS o WHERE o.shard = d.shard AND o.wake_at > (SELECT now FROM clock) ORDER BY o.wake_at LIMIT 1) AS n"
+    )
+}
+
+/// Everything between a cursor and the floor of each shard.
+fn sweep() -> String {
+    let meta = bare(META, "0", "0", "pg_current_snapshot()", "(SELECT now FROM clock)");
+    format!(
+        "{}{meta} UNION ALL SELECT {HOT}, m.* FROM unnest($2::int2[], $3::int8[], $4::int8[], $5::int8[]) \
+         AS f(shard, after, upto, rows) CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o \
+         WHERE o.shard = f.shard AND o.seq > f.after AND o.seq <= f.upto ORDER BY o.seq LIMIT f.rows) AS m",
+        clock()
+    )
+}
+
+const PAYLOADS: &str = "SELECT d.i, o.payload FROM unnest($1::int2[], $2::int8[], $3::uuid[]) WITH ORDINALITY \
+    AS d(shard, seq, id, i) CROSS JOIN LATERAL (SELECT m.payload FROM {{messages}} AS m \
+    WHERE m.shard = d.shard AND m.seq = d.seq AND m.id = d.id LIMIT 1) AS o";
+
+/// The binds of a read or a sweep.
+#[derive(Debug, Default)]
+pub(super) struct ReadBinds {
+    pub(super) inline_bytes: i64,
+    pub(super) shards: Vec<i16>,
+    pub(super) floors: Vec<i64>,
+    /// For a sweep only.
+    pub(super) upto: Option<Vec<i64>>,
+    pub(super) rows: Vec<i64>,
+    pub(super) late: Option<LateBinds>,
+    pub(super) due: Option<DueBinds>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LateBinds {
+    pub(super) shards: Vec<i16>,
+    pub(super) after: Vec<i64>,
+    pub(super) upto: Vec<i64>,
+    pub(super) always: Vec<bool>,
+    /// Number of the range, from 1, for each of `xids`.
+    pub(super) ranges: Vec<i64>,
+    pub(super) xids: Vec<String>,
+    pub(super) limit: i64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct DueBinds {
+    pub(super) shards: Vec<i16>,
+    pub(super) floors: Vec<i64>,
+    pub(super) wakes: Vec<Micros>,
+    pub(super) seqs: Vec<i64>,
+    pub(super) limit: i64,
+}
+
+impl Binds<Pg> for ReadBinds {
+    fn push<'b>(&'b self, mut pass: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        pass.push_bind_param_value_only::<BigInt, _>(&self.inline_bytes)?;
+        pass.push_bind_param_value_only::<Array<SmallInt>, _>(&self.shards)?;
+        pass.push_bind_param_value_only::<Array<BigInt>, _>(&self.floors)?;
+        if let Some(upto) = &self.upto {
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(upto)?;
+        }
+        pass.push_bind_param_value_only::<Array<BigInt>, _>(&self.rows)?;
+        if let Some(late) = &self.late {
+            pass.push_bind_param_value_only::<Array<SmallInt>, _>(&late.shards)?;
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(&late.after)?;
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(&late.upto)?;
+            pass.push_bind_param_value_only::<Array<Bool>, _>(&late.always)?;
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(&late.ranges)?;
+            pass.push_bind_param_value_only::<Array<Text>, _>(&late.xids)?;
+            pass.push_bind_param_value_only::<BigInt, _>(&late.limit)?;
+        }
+        if let Some(due) = &self.due {
+            pass.push_bind_param_value_only::<Array<SmallInt>, _>(&due.shards)?;
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(&due.floors)?;
+            pass.push_bind_param_value_only::<Array<Timestamptz>, _>(&due.wakes)?;
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(&due.seqs)?;
+            pass.push_bind_param_value_only::<BigInt, _>(&due.limit)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! What the ports of one storage tell each other.
+
+use std::sync::{Mutex, PoisonError};
+
+use outbox_core::order::Horizon;
+use outbox_core::ports::ShardId;
+use tokio::sync::broadcast;
+
+/// Marks that a reader may be behind; past it the reader looks at everything that waits.
+const WAKES: usize = 1024;
+
+/// A message that was marked to be tried again: (shard, `retry_at` in microseconds since 2000-01-01, `seq`).
+pub(super) type Wake = (ShardId, i64, i64);
+
+/// Shared by the readers and the settler of one storage.
+#[derive(Debug)]
+pub(super) struct Shared {
+    order: Mutex<Order>,
+    wakes: broadcast::Sender<Wake>,
+}
+
+#[derive(Debug, Default)]
+struct Order {
+    last_value: i64,
+    horizon: Option<Horizon>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self { order: Mutex::default(), wakes: broadcast::Sender::new(WAKES) }
+    }
+
+    /// A read returned this last value of the sequence. The latest stands, not the highest: a sequence may be set back.
+    pub(super) fn read_returned(&self, last_value: i64) {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).last_value = last_value;
+    }
+
+    /// The last value known before a statement that takes a transaction id is sent.
+    pub(super) fn last_value(&self) -> i64 {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).last_value
+    }
+
+    /// `next_xid` was given out after `last_value` was known.
+    pub(super) fn advance(&self, last_value: i64, next_xid: i64) {
+        let horizon = Horizon { last_seq: last_value, next_xid: next_xid.unsigned_abs() };
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if order.horizon.is_none_or(|old| horizon.next_xid > old.next_xid) {
+            order.horizon = Some(horizon);
+        }
+    }
+
+    /// A new reader's first horizon: stands whatever was known, because the server may be another one than before.
+    pub(super) fn restart(&self, last_value: i64, next_xid: i64) {
+        let horizon = Horizon { last_seq: last_value, next_xid: next_xid.unsigned_abs() };
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Order { last_value, horizon: Some(horizon) };
+    }
+
+    pub(super) fn horizon(&self) -> Option<Horizon> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).horizon
+    }
+
+    pub(super) fn will_wake(&self, wake: Wake) {
+        // Nobody listens while no reader lives; the next one starts at the bottom.
+        let _ = self.wakes.send(wake);
+    }
+
+    pub(super) fn wakes(&self) -> broadcast::Receiver<Wake> {
+        self.wakes.subscribe()
+    }
+}
