@@ -4,12 +4,20 @@
 //! transaction, and what is pending in it.
 
 mod appending;
+mod burying;
+mod fencing;
 mod fields;
 mod fixture;
 mod late_commits;
+mod leases;
+mod overview;
+mod parking;
 mod reading;
+mod relays;
 mod scan;
+mod settling;
 mod subject;
+mod sweeping;
 mod waiting;
 
 pub use fixture::{PendingRow, StorageFixture, TestDatabase, TestTransaction};
@@ -50,6 +58,14 @@ const CASES: &[&[Case<Subject>]] = &[
     late_commits::CASES,
     late_commits::CONCURRENT_CASES,
     waiting::CASES,
+    settling::CASES,
+    fencing::CASES,
+    burying::CASES,
+    parking::CASES,
+    sweeping::CASES,
+    leases::CASES,
+    relays::CASES,
+    overview::CASES,
 ];
 
 enum Ran {

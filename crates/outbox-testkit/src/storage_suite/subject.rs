@@ -91,7 +91,11 @@ impl Subject {
 
     /// A fresh relay that owns all shards for [`LONG`].
     pub(super) async fn owner(&self) -> Owner {
-        let relay = relay("owner");
+        self.own_as(relay("owner")).await
+    }
+
+    /// Takes all shards for [`LONG`] as this relay.
+    pub(super) async fn own_as(&self, relay: RelayId) -> Owner {
         let mut leases = BTreeMap::new();
         let patience = Patience::new();
         while leases.len() < usize::from(self.shards) {
