@@ -180,7 +180,11 @@ impl Engine {
         };
         self.parked.retain(|_, (shard, since)| !shards.contains(shard) || *since >= load);
         for key in keys {
-            self.parked.insert(key.lane, (key.shard, load));
+            let is_new = self.parked.insert(key.lane, (key.shard, load)).is_none();
+            if is_new && self.lanes.map.contains_key(&key.lane) {
+                // what is not handed over yet waits too; it is given up here and read again when the key goes on
+                self.block(key.lane, Wait::Release, key.shard, i64::MAX, None);
+            }
         }
         self.ownership.activate(&shards);
         self.derive_retries_again(|shard| shards.contains(&shard));
