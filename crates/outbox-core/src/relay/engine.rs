@@ -166,7 +166,7 @@ impl Engine {
         let mut outcomes: Vec<(Ticket, Outcome)> = Vec::new();
         let shared = self.shared.clone();
         loop {
-            if self.turn() {
+            if self.turn(&mut outcomes) {
                 break;
             }
             let timer = tokio::time::sleep_until(self.next_action());
@@ -196,7 +196,7 @@ impl Engine {
     }
 
     /// Starts everything that can be started. `true`: the relay has drained, or its time to drain is over.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, outcomes: &mut Vec<(Ticket, Outcome)>) -> bool {
         let now = Instant::now();
         self.expire_leases(now);
         if let Some(deadline) = self.stopping {
@@ -218,6 +218,10 @@ impl Engine {
         self.intake.assign(self.ownership.active());
         self.start_read(now);
         self.publisher.open_routes(&mut self.routes, now);
+        // a failure that was reported meanwhile must stop its followers before they are handed over
+        if self.publisher.outcomes_now(outcomes) {
+            self.on_outcomes(outcomes);
+        }
         self.publisher.send(&mut self.routes, now);
         self.settling.start(&self.storage, now);
         self.failing.start(&self.storage, self.ownership.id.owner, now);

@@ -109,6 +109,11 @@ impl Publisher {
         next
     }
 
+    /// Takes the reports that are there already; `false` when there are none.
+    pub(super) fn outcomes_now(&mut self, into: &mut Vec<(Ticket, Outcome)>) -> bool {
+        self.outcomes.as_mut().is_some_and(|outcomes| outcomes.take_now(into))
+    }
+
     pub(super) fn connect(&mut self, transport: &Arc<dyn Transport>, now: Instant) {
         if self.op.is_some() || self.session.is_some() || now < self.retry_at {
             return;
