@@ -134,6 +134,10 @@ impl Ledger {
         self.open.len()
     }
 
+    pub(super) fn all_published(&self) -> bool {
+        self.open.is_empty() && self.reported.values().all(|outcome| *outcome == Outcome::Published)
+    }
+
     async fn take(&mut self) {
         let mut reports = Vec::new();
         let taken = timeout(OUTCOME_DEADLINE, self.outcomes.take(&mut reports)).await;

@@ -50,8 +50,8 @@ pub trait TransportFixture: Send + Sync {
     /// When it cannot be read.
     async fn received(&self, aggregate_type: &str) -> Result<Vec<Received>, BoxError>;
 
-    /// A payload size, in bytes, that is refused for good: the outcome of such a message is `Reject`, before the broker
-    /// has seen it.
+    /// A payload size, in bytes, that is refused for good before the broker has seen it. Best one that `route` lets pass and
+    /// the session refuses (the destination's own limit): its followers are then looked at too.
     fn oversize_bytes(&self) -> usize;
 }
 

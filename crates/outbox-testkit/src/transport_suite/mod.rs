@@ -5,6 +5,7 @@
 
 mod delivery;
 mod dispatch;
+mod failures;
 mod fixture;
 
 pub use fixture::{Received, TransportFixture};
@@ -29,5 +30,5 @@ pub async fn run(fixture: &(dyn TransportFixture + 'static)) {
 }
 
 fn all_cases() -> impl Iterator<Item = &'static Case<dyn TransportFixture>> {
-    [delivery::CASES].into_iter().flatten()
+    [delivery::CASES, failures::CASES].into_iter().flatten()
 }

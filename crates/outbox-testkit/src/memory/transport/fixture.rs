@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outbox_core::ports::{LaneOrdering, Transport};
@@ -11,11 +12,14 @@ use crate::transport_suite::{Received, TransportFixture};
 
 /// Bytes of the largest payload that the fixture's transport takes.
 const FIXTURE_MAX_BYTES: usize = 100_000;
+/// Long enough for messages to be in flight when a case drops their session.
+const FIXTURE_DELAY: Duration = Duration::from_millis(2);
 
 impl MemoryTransport {
     /// A fixture of the conformance suite.
     pub fn fixture(ordering: LaneOrdering) -> impl TransportFixture {
         let transport = Self::new().with_lane_ordering(ordering).with_max_message_bytes(FIXTURE_MAX_BYTES);
+        transport.set_delay(FIXTURE_DELAY);
         Fixture(transport.with_declared_topics_only())
     }
 }
