@@ -1,1 +1,86 @@
-//! placeholder
+//! The transactional outbox: a service commits a business change and the events that describe it in one database
+//! transaction; a relay delivers every committed event to Kafka, in order per key, and none that rolled back.
+//!
+#![cfg_attr(all(feature = "postgres", feature = "kafka"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "postgres", feature = "kafka")), doc = "```text")]
+//! # use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+//! use outbox::{Event, KafkaTransport, PostgresOutbox, PostgresStorage, Relay};
+//! # diesel::table! { orders { id -> BigInt, total_cents -> BigInt, } }
+//!
+//! #[derive(serde::Serialize)]
+//! struct OrderPlaced { order_id: i64, total_cents: i64 }
+//!
+//! impl Event for OrderPlaced {
+//!     const AGGREGATE_TYPE: &'static str = "order"; // the topic
+//!     const EVENT_TYPE: &'static str = "order.placed";
+//!     fn aggregate_id(&self) -> Option<String> { Some(self.order_id.to_string()) } // the ordering key
+//! }
+//!
+//! # async fn place(conn: &mut AsyncPgConnection, outbox: PostgresOutbox) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! // In the service: the caller's own transaction on any diesel-async connection.
+//! conn.transaction(async |conn| {
+//!     diesel::insert_into(orders::table).values((orders::id.eq(7), orders::total_cents.eq(1250))).execute(conn).await?;
+//!     outbox.append(conn, &OrderPlaced { order_id: 7, total_cents: 1250 }).await?;
+//!     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+//! }).await?;
+//! # Ok(()) }
+//! # use diesel::ExpressionMethods as _;
+//! # async fn relay(url: &str, brokers: &str, shutdown: impl Future<Output = ()>) -> Result<(), Box<dyn std::error::Error>> {
+//!
+//! // The relay: in the same program, in another, or `outbox relay` without a line of code.
+//! Relay::builder(PostgresStorage::connect(url).await?, KafkaTransport::connect(brokers)?)
+//!     .build()?
+//!     .run(shutdown)
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Before the first run, `outbox migrate up --database URL` (or [`migrations`]) creates the tables.
+//!
+//! # The promise
+//!
+//! - **No loss.** An event whose transaction committed is acknowledged by the broker at least once, or sits in a visible state
+//!   (waiting, parked, dead letter) with its reason.
+//! - **No ghosts.** An event whose transaction rolled back is never published.
+//! - **Order.** For one ordering key, first deliveries follow the order of the commits.
+//! - **Duplicates** only after a fault, with the same message id: consumers deduplicate on it.
+//!
+//! # Where things are
+//!
+//! | what | where |
+//! |---|---|
+//! | typed events and plain messages to append | [`Event`], [`NewMessage`], [`Limits`] |
+//! | the relay, its configuration, statistics and health | [`Relay`], [`RelayConfig`], [`RelayHandle`] |
+//! | a database or a broker of your own | [`ports`]: implement them, run `outbox-testkit` |
+//! | names of the tables and their SQL | `Tables` and `migrations`, with any database feature |
+//!
+//! # Features
+//!
+//! None is on by default, and features only add.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `postgres` | `PostgresOutbox` and `PostgresStorage` on diesel-async |
+//! | `postgres-tls` | TLS to PostgreSQL with rustls |
+//! | `sqlite` | `SqliteOutbox` and `SqliteStorage`, with SQLite built in |
+//! | `kafka` | `KafkaTransport` on rdkafka |
+//! | `kafka-ssl` | TLS to Kafka with OpenSSL |
+//! | `kafka-zstd` | zstd compression on the way to Kafka |
+
+pub use outbox_core::{
+    Event, Headers, InvalidMessage, Limits, Message, NewMessage, Storage, ToMessage, Transport, message, ports,
+    relay::{
+        Backoff, DeadLetterPolicy, Health, HealthReason, HealthStatus, InvalidConfig, Relay, RelayBuilder, RelayConfig,
+        RelayError, RelayHandle, RelayReport, RelayStats,
+    },
+};
+
+#[cfg(feature = "postgres")]
+pub use outbox_diesel::postgres::{self, PostgresOutbox, PostgresStorage};
+#[cfg(feature = "sqlite")]
+pub use outbox_diesel::sqlite::{self, SqliteOutbox, SqliteStorage};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use outbox_diesel::{AppendError, DEFAULT_PREFIX as DEFAULT_TABLE_PREFIX, InvalidTables, Tables, migrations};
+
+#[cfg(feature = "kafka")]
+pub use outbox_kafka::{self as kafka, KafkaTransport, KafkaTransportBuilder};

@@ -1,0 +1,145 @@
+//! The demo's broker: in process, or a real one.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+};
+
+/// Partitions of the in-process broker's topic.
+pub(super) const MOCK_PARTITIONS: i32 = 32;
+/// What one partition of the in-process broker keeps before it silently drops its head.
+const MOCK_PARTITION_BYTES: u64 = 5 << 20;
+const MOCK_PARTITION_RECORDS: u64 = 100_000;
+/// More than a record of the demo takes with its key and headers (about 450 bytes).
+const RECORD_BYTES: u64 = 1 << 10;
+/// The fullest partition holds at most this many times the average: the keys are many and equally frequent.
+const UNEVENNESS: u64 = 2;
+
+/// The most events that the in-process broker holds for sure.
+pub(super) const MOCK_MAX_EVENTS: u64 = {
+    let by_bytes = MOCK_PARTITION_BYTES / RECORD_BYTES;
+    let a_partition = if by_bytes < MOCK_PARTITION_RECORDS { by_bytes } else { MOCK_PARTITION_RECORDS };
+    a_partition * MOCK_PARTITIONS as u64 / UNEVENNESS
+};
+
+/// Partitions of a real broker's topic.
+const REAL_PARTITIONS: i32 = 12;
+const ADMIN_LIMIT: Duration = Duration::from_secs(20);
+const TOPIC_LIMIT: Duration = Duration::from_secs(20);
+
+/// A broker with one topic, made for the demo.
+pub(super) struct Broker {
+    /// Bootstrap addresses.
+    pub(super) brokers: String,
+    /// The topic.
+    pub(super) topic: String,
+    /// Its partitions.
+    pub(super) partitions: i32,
+    kind: Kind,
+}
+
+enum Kind {
+    InProcess(#[expect(dead_code, reason = "lives as long as the demo")] MockCluster<'static, DefaultProducerContext>),
+    Real(AdminClient<DefaultClientContext>),
+}
+
+impl Broker {
+    /// Starts a broker that speaks Kafka's protocol inside of this process.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen on the loopback interface.
+    pub(super) fn in_process(topic: &str) -> Result<Self> {
+        let cluster = MockCluster::new(1).context("cannot start the in-process broker")?;
+        cluster.create_topic(topic, MOCK_PARTITIONS, 1).context("cannot make the topic")?;
+        Ok(Self {
+            brokers: cluster.bootstrap_servers(),
+            topic: topic.to_owned(),
+            partitions: MOCK_PARTITIONS,
+            kind: Kind::InProcess(cluster),
+        })
+    }
+
+    /// Makes a topic on a real broker.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or refuses the topic.
+    pub(super) async fn real(brokers: &str, topic: &str) -> Result<Self> {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", brokers).create().context("cannot make a Kafka client")?;
+        let new = NewTopic::new(topic, REAL_PARTITIONS, TopicReplication::Fixed(-1));
+        let results = admin
+            .create_topics([&new], &AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)).request_timeout(Some(ADMIN_LIMIT)))
+            .await
+            .with_context(|| format!("cannot reach Kafka at {brokers}"))?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to make topic {topic}: {code}"))?;
+        }
+        let broker = Self { brokers: brokers.to_owned(), topic: topic.to_owned(), partitions: REAL_PARTITIONS, kind: Kind::Real(admin) };
+        broker.wait_for_topic().await?;
+        Ok(broker)
+    }
+
+    /// What to call it.
+    pub(super) fn describe(&self) -> String {
+        match self.kind {
+            Kind::InProcess(_) => format!("in-process Kafka protocol, {} partitions", self.partitions),
+            Kind::Real(_) => format!("Kafka at {}, topic {}", self.brokers, self.topic),
+        }
+    }
+
+    /// Removes the topic from a real broker; an in-process broker ends with the value.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or refuses.
+    pub(super) async fn remove(self) -> Result<()> {
+        let Kind::Real(admin) = &self.kind else { return Ok(()) };
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)).request_timeout(Some(ADMIN_LIMIT));
+        for result in admin.delete_topics(&[&self.topic], &options).await.context("cannot reach Kafka")? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to delete topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// A new topic is known to the brokers a moment after its creation was confirmed.
+    async fn wait_for_topic(&self) -> Result<()> {
+        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
+        let (topic, partitions) = (self.topic.clone(), self.partitions as usize);
+        tokio::task::spawn_blocking(move || {
+            let deadline = std::time::Instant::now() + TOPIC_LIMIT;
+            while std::time::Instant::now() < deadline {
+                let metadata = consumer.fetch_metadata(Some(&topic), ADMIN_LIMIT).context("cannot look the topic up")?;
+                let ready = |topic: &rdkafka::metadata::MetadataTopic| {
+                    topic.partitions().iter().filter(|partition| partition.leader() >= 0).count() == partitions
+                };
+                if metadata.topics().iter().any(ready) {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            bail!("topic {topic} has no leaders after {} s", TOPIC_LIMIT.as_secs())
+        })
+        .await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_in_process_broker_holds_the_most_events_that_the_demo_allows() {
+        let fullest = MOCK_MAX_EVENTS * UNEVENNESS / MOCK_PARTITIONS as u64;
+        assert!(fullest <= MOCK_PARTITION_RECORDS && fullest * RECORD_BYTES <= MOCK_PARTITION_BYTES);
+        assert!(MOCK_MAX_EVENTS >= 50_000);
+    }
+}

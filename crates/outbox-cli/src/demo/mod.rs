@@ -1,0 +1,105 @@
+//! `outbox demo`: the whole way of an event, and a verification from the broker's side.
+
+mod broker;
+mod consumer;
+mod display;
+mod event;
+mod run;
+mod shop;
+mod summary;
+mod tally;
+mod verify;
+mod writers;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use uuid::Uuid;
+
+use self::{broker::MOCK_MAX_EVENTS, writers::Work};
+use crate::{database::Database, interrupt::Interrupt, secrets::Secrets, values::grouped};
+
+/// The most events on real services: the verification keeps all of them in memory.
+const REAL_MAX_EVENTS: u64 = 2_000_000;
+
+/// Place orders, deliver their events, and verify from the broker's side that none was lost, invented or reordered
+///
+/// Without arguments everything runs in this process: a SQLite file in a temporary folder and an in-process broker that speaks
+/// Kafka's protocol. With --database and --kafka the same runs on real services, in tables and a topic of its own that are
+/// removed at the end.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Database to use instead of a temporary SQLite file: postgres://USER@HOST:PORT/NAME or sqlite:PATH
+    #[arg(long, value_name = "URL", env = "OUTBOX__DATABASE", hide_env_values = true)]
+    database: Option<String>,
+
+    /// Kafka to use instead of the in-process broker
+    #[arg(long, value_name = "HOST:PORT", env = "OUTBOX__KAFKA")]
+    kafka: Option<String>,
+
+    /// Events to commit
+    #[arg(long, value_name = "EVENTS", default_value = "20000")]
+    events: u64,
+
+    /// Writers, each with a connection of its own
+    #[arg(long, value_name = "WRITERS", default_value = "4")]
+    writers: usize,
+
+    /// Events committed a second by all writers together, 0: as fast as possible
+    #[arg(long, value_name = "EVENTS", default_value = "3000")]
+    rate: u32,
+
+    /// Different orders, which are the ordering keys
+    #[arg(long, value_name = "ORDERS", default_value = "1000")]
+    orders: u32,
+}
+
+/// A demo whose values are within their limits.
+struct Plan {
+    database: Option<Database>,
+    kafka: Option<String>,
+    work: Work,
+    /// Unique to the run: table and topic names start with it.
+    prefix: String,
+}
+
+impl Demo {
+    /// Runs the demo. Returns whether the promise was kept.
+    ///
+    /// # Errors
+    ///
+    /// When a value is out of its limits, or the demo could not be carried through.
+    ///
+    /// # Cancellation
+    ///
+    /// Tables and a topic on real services stay behind.
+    pub(crate) async fn run(self, secrets: &mut Secrets) -> Result<bool> {
+        let plan = self.plan(secrets)?;
+        let interrupt = Interrupt::listen(|| {})?;
+        run::run(plan, interrupt).await
+    }
+
+    fn plan(self, secrets: &mut Secrets) -> Result<Plan> {
+        let database = self.database.as_deref().map(Database::parse).transpose()?;
+        if let Some(database) = &database {
+            database.collect_secrets(secrets);
+        }
+        let (most, whose) =
+            if self.kafka.is_none() { (MOCK_MAX_EVENTS, "the in-process broker holds") } else { (REAL_MAX_EVENTS, "the verification holds") };
+        within("--events", self.events, 1, most, whose)?;
+        within("--writers", self.writers as u64, 1, 64, "the demo runs")?;
+        within("--orders", u64::from(self.orders), 100, 1_000_000, "the demo spreads its events over")?;
+        Ok(Plan {
+            database,
+            kafka: self.kafka,
+            work: Work { writers: self.writers, events: self.events, orders: self.orders, rate: self.rate },
+            prefix: format!("demo_{:08x}_", (Uuid::new_v4().as_u128() >> 96) as u32),
+        })
+    }
+}
+
+fn within(key: &str, value: u64, min: u64, max: u64, reason: &str) -> Result<()> {
+    if !(min..=max).contains(&value) {
+        bail!("{key} is {}: it must be {} to {}, which {reason}", grouped(value), grouped(min), grouped(max));
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What cannot be used is refused with the key, what is allowed, and no secret.
+
+mod support;
+
+use support::{
+    postgres::Database,
+    program::{Ended, outbox, run},
+    service,
+};
+
+/// A port on which nothing listens: it is bound and let go.
+fn closed_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it has an address").port()
+}
+
+fn assert_refused(ended: &Ended, code: i32, texts: &[&str]) {
+    assert_eq!(ended.status.code(), Some(code), "{}", ended.everything());
+    for text in texts {
+        assert!(ended.stderr.contains(text), "{text:?} is missing in {:?}", ended.stderr);
+    }
+    assert!(!ended.everything().contains("hush"), "a password was printed: {}", ended.everything());
+}
+
+#[test]
+fn a_url_of_another_kind_names_what_is_allowed() {
+    for url in ["mysql://app:hush-hush@db/shop", "app:hush-hush@db", "hush-hush", "sqlite:"] {
+        let ended = run(&["relay", "--database", url, "--kafka", "127.0.0.1:1"]);
+        assert_refused(&ended, 1, &["--database", "allowed: postgres://USER@HOST:PORT/NAME or sqlite:PATH"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_without_the_password() {
+    let url = format!("postgres://app:hush-hush@127.0.0.1:{}/shop", closed_port());
+    let ended = run(&["migrate", "up", "--database", &url]);
+    assert_refused(&ended, 1, &["error:", "127.0.0.1"]);
+}
+
+#[test]
+fn a_misplaced_url_does_not_show_its_password() {
+    let ended = run(&["relay", "postgres://app:hush-hush@db/shop"]);
+    assert_refused(&ended, 2, &["unexpected argument", "postgres://app:***@db/shop"]);
+}
+
+#[test]
+fn absurd_values_name_the_key_the_value_and_what_is_allowed() {
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["--batch-size", "0"], &["batch_size is 0", "1 to 50000"]),
+        (&["--lease-duration", "1ms"], &["lease_duration is 1ms", "500 ms to 1 h"]),
+        (&["--polling-interval", "0ms"], &["polling_interval", "1 ms to 1 h"]),
+        (&["--max-attempts", "0"], &["max_attempts is 0", "1 to 1000"]),
+        (&["--retry-jitter", "7"], &["retry.jitter is 7", "0 to 1"]),
+        (&["--table-prefix", "x; drop"], &["table prefix", "[a-z_][a-z0-9_]*"]),
+    ];
+    for (flags, texts) in cases {
+        let flags = [&["relay", "--database", "sqlite:nowhere/x.db", "--kafka", "127.0.0.1:1"], flags].concat();
+        assert_refused(&run(&flags), 1, texts);
+    }
+}
+
+#[test]
+fn a_value_without_its_unit_is_refused_and_its_variable_is_named() {
+    let arguments = ["relay", "--database", "sqlite:x.db", "--kafka", "127.0.0.1:1"];
+    let ended = outbox(&arguments).env("OUTBOX__POLLING_INTERVAL", "5").output().expect("the command starts").into();
+    assert_refused(&ended, 2, &["--polling-interval", "'5'", "500ms", "OUTBOX__POLLING_INTERVAL"]);
+}
+
+#[test]
+fn a_misspelt_variable_is_refused() {
+    let ended = outbox(&["migrate", "print", "--database", "sqlite:x.db"])
+        .env("OUTBOX__POLING_INTERVAL", "5s")
+        .output()
+        .expect("the command starts")
+        .into();
+    assert_refused(&ended, 2, &["OUTBOX__POLING_INTERVAL is not known", "OUTBOX__POLLING_INTERVAL"]);
+}
+
+#[test]
+fn properties_that_break_the_promise_are_refused() {
+    for property in ["enable.idempotence=false", "acks=1", "message.timeout.ms=5"] {
+        let arguments = ["relay", "--database", "sqlite:x.db", "--kafka", "127.0.0.1:1", "--kafka-property", property];
+        let key = property.split('=').next().unwrap_or_default();
+        assert_refused(&run(&arguments), 1, &[key]);
+    }
+    let secret = ["relay", "--database", "sqlite:x.db", "--kafka", "127.0.0.1:1", "--kafka-property", "sasl.passwort=hush-hush"];
+    assert_refused(&run(&secret), 1, &["sasl.passwort"]);
+}
+
+#[test]
+fn a_database_without_the_tables_says_what_to_run() {
+    let database = Database::empty();
+    let ended = run(&["relay", "--database", &database.url, "--kafka", &service("OUTBOX_TEST_KAFKA")]);
+    assert_refused(&ended, 1, &["outbox migrate up --database URL"]);
+}
+
+#[test]
+fn a_schema_of_another_version_says_what_to_do() {
+    let database = Database::migrated();
+    database.psql("INSERT INTO outbox_schema (version, name) VALUES (99, 'later')");
+    let ended = run(&["relay", "--database", &database.url, "--kafka", &service("OUTBOX_TEST_KAFKA")]);
+    assert_refused(&ended, 1, &["version 99", "newer program"]);
+}
+
+#[test]
+fn help_names_every_flag_with_its_variable() {
+    let ended = run(&["relay", "--help"]);
+    assert!(ended.status.success());
+    for text in ["--lease-duration", "OUTBOX__LEASE_DURATION", "[default: 15s]", "exit code 130", "--kafka-property"] {
+        assert!(ended.stdout.contains(text), "{text:?} is missing in {}", ended.stdout);
+    }
+    for command in [&["--help"][..], &["demo", "--help"], &["migrate", "--help"], &["migrate", "down", "--help"]] {
+        let ended = run(command);
+        assert!(ended.status.success() && ended.stdout.contains("Usage: outbox"), "{}", ended.everything());
+    }
+}

@@ -1,0 +1,46 @@
+//! What the tests of the built command share. Each test file uses a part of it.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod kafka;
+pub mod postgres;
+pub mod program;
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// Longest wait for anything that should happen.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+///
+/// When it found nothing within [`DEADLINE`].
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {} s: {what}", DEADLINE.as_secs());
+        sleep(LOOK);
+    }
+}
+
+/// A name that no other test and no other run uses.
+pub fn unique(what: &str) -> String {
+    format!("{what}_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// The value of a variable that `cargo xtask test` sets.
+///
+/// # Panics
+///
+/// When it is not set: a test without its service must not pass.
+pub fn service(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`, or `cargo xtask services up` and export what it prints"))
+}

@@ -1,0 +1,49 @@
+use std::process::Command;
+
+use super::{program::succeed, service, unique};
+
+/// A database of its own on the test server, dropped at the end.
+pub struct Database {
+    server: String,
+    name: String,
+    /// Its URL.
+    pub url: String,
+}
+
+impl Database {
+    /// An empty database.
+    pub fn empty() -> Self {
+        let server = service("OUTBOX_TEST_POSTGRES_URL");
+        let name = unique("cli");
+        psql(&server, &format!("CREATE DATABASE {name}"));
+        let (base, query) = server.split_once('?').map_or((server.as_str(), None), |(base, query)| (base, Some(query)));
+        let (host, _) = base.rsplit_once('/').expect("the server's URL names a database");
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let url = format!("{host}/{name}{query}");
+        Self { server, name, url }
+    }
+
+    /// A database with the outbox tables, made by the command.
+    pub fn migrated() -> Self {
+        let database = Self::empty();
+        succeed(&mut super::program::outbox(&["migrate", "up", "--database", &database.url]));
+        database
+    }
+
+    /// Runs SQL through `psql`, as somebody in another language would, and returns what it printed.
+    pub fn psql(&self, sql: &str) -> String {
+        psql(&self.url, sql)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let _ = Command::new("psql").args([&self.server, "--quiet", "--command", &drop]).output();
+    }
+}
+
+fn psql(url: &str, sql: &str) -> String {
+    let arguments = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--command", sql];
+    succeed(Command::new("psql").arg(url).args(arguments))
+}
