@@ -160,11 +160,6 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, text: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         match code {
-            RDKafkaErrorCode::Fatal => {
-                let fatal = self.producer.get().and_then(Weak::upgrade).and_then(|it| it.client().fatal_error());
-                let text = fatal.map_or_else(|| text.to_owned(), |(code, text)| format!("{code}: {text}"));
-                self.fail(Reason::new(format!("fatal producer error: {text}")));
-            }
             RDKafkaErrorCode::AllBrokersDown => {
                 tracing::warn!(text, "no kafka broker is connected");
                 self.unreachable.store(true, Ordering::Relaxed);

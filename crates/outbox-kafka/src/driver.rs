@@ -26,6 +26,11 @@ pub(crate) fn start(producer: Arc<Producer>, mut watchdog: Watchdog) -> io::Resu
         while Arc::strong_count(&producer) > 1 {
             producer.poll(POLL);
             let deliveries = producer.context();
+            if deliveries.is_open()
+                && let Some((code, text)) = producer.client().fatal_error()
+            {
+                deliveries.fail(Reason::new(format!("fatal producer error: {code}: {text}")));
+            }
             if !deliveries.is_open() {
                 if let Some(fault) = deliveries.fault().filter(|_| !has_ended) {
                     end(&producer, fault);
