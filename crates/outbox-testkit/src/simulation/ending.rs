@@ -47,10 +47,5 @@ impl State {
         if let Some(label) = lost.map(|record| record.label()) {
             self.ledger.violated(ViolationKind::Lost, format!("{label} is in no table and was never published"));
         }
-        let owned = self.database.owned_shards();
-        if owned > 0 {
-            let what = format!("{owned} shards are owned though every relay has left");
-            self.ledger.violated(ViolationKind::Stuck, what);
-        }
     }
 }

@@ -154,7 +154,7 @@ fn step_the_clock(world: &Arc<World>, everybody: u64) {
 }
 
 fn join_and_leave(world: &Arc<World>, relay: usize) {
-    let count = world.lock().relays.len();
+    let count = world.lock().staying();
     if count < 5 && world.roll(|dice| dice.once_in(2)) {
         relays::start(world);
     } else if count > 1 {
@@ -200,7 +200,7 @@ pub(super) async fn tidy(world: &Arc<World>) {
     world.step(|state| {
         let parked: Vec<_> = state.database.parked().cloned().collect();
         for key in parked {
-            if state.dice.once_in(2) {
+            if !state.dice.once_in(4) {
                 state.unpark(&key);
             }
         }

@@ -25,6 +25,7 @@ pub(super) fn start(world: &Arc<World>) {
     let (leave, asked_to_leave) = oneshot::channel();
     let number = world.step(|state| {
         state.relays_started += 1;
+        state.coming_back = state.coming_back.saturating_sub(1);
         let number = state.relays_started;
         state.relays.insert(number, Control { leave: Some(leave), ..Control::default() });
         state.note(|| format!("relay {number} starts"));
@@ -58,7 +59,10 @@ fn live(
                     }
                     return state.note(|| format!("relay {number} left, drained: {drained}"));
                 }
-                Ok(End::Crashed) => return,
+                Ok(End::Crashed) => {
+                    state.coming_back += 1;
+                    return;
+                }
                 Ok(End::Left(Err(error))) => format!("relay {number} ended: {error}"),
                 Ok(End::Spins) => format!("relay {number} spins without waiting"),
                 Err(_) => format!("relay {number} panicked"),

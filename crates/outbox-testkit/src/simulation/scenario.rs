@@ -86,7 +86,9 @@ impl Writing {
         let writers = dice.between(2, 9);
         let messages = dice.between(15, 90);
         let transactions = (messages / writers).max(2);
-        let think_ms = u64::try_from(rough.as_millis()).unwrap_or(10_000) * 2 / transactions;
+        let spread_out = u64::try_from(rough.as_millis()).unwrap_or(10_000) * 2 / transactions;
+        // some seeds write in a burst, so that transactions of one key follow each other within a read
+        let think_ms = if dice.once_in(3) { dice.between(1, 40) } else { spread_out };
         Self {
             writers,
             transactions,

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) relays: BTreeMap<usize, Control>,
     pub(super) relays_started: usize,
+    /// Crashed relays that start again.
+    pub(super) coming_back: usize,
     pub(super) database_down_until: Option<Instant>,
     /// The faults are over.
     pub(super) calm: bool,
@@ -64,6 +66,7 @@ impl World {
             ledger: Ledger::new(window, scenario.relay.lease_duration * 3),
             relays: BTreeMap::new(),
             relays_started: 0,
+            coming_back: 0,
             database_down_until: None,
             calm: scenario.is_quiet(),
             ending: false,
@@ -148,6 +151,11 @@ impl State {
             }
             self.note(|| format!("relay {relay} crashes"));
         }
+    }
+
+    /// Relays that run, or come back after a crash, and were not asked to leave.
+    pub(super) fn staying(&self) -> usize {
+        self.relays.values().filter(|control| control.leave.is_some()).count() + self.coming_back
     }
 
     /// Adds a line to the trace, when one is kept.

@@ -39,6 +39,7 @@ pub(in crate::simulation) fn abandon(world: &Arc<World>, session: u64, lost: Opt
     let zombies = world.step(|state| {
         let State { broker, dice, .. } = state;
         let Some(mut producer) = broker.sessions.remove(&session) else { return Vec::new() };
+        let cut_short = producer.slots.values().any(|line| !line.queue.is_empty() || !line.answered.is_empty());
         let mut zombies = Vec::new();
         for line in producer.slots.values_mut() {
             if world.scenario.defect == Some(Defect::TimeoutTakenAsSuccess) && lost.is_some() {
@@ -54,7 +55,7 @@ pub(in crate::simulation) fn abandon(world: &Arc<World>, session: u64, lost: Opt
         if let Some(reason) = lost {
             producer.sink.session_lost(Reason::new(reason));
         }
-        if lost.is_some() || !zombies.is_empty() {
+        if lost.is_some() || cut_short {
             state.ledger.fault(1);
         }
         state.note(|| format!("session {session} is gone ({lost:?}), {} lines with zombies", zombies.len()));

@@ -62,11 +62,6 @@ impl Database {
         let row = self.leases.get(usize::from(lease.shard.0));
         row.is_some_and(|row| row.owner == Some(owner) && row.epoch == lease.epoch)
     }
-
-    /// Shards that somebody owns.
-    pub(in crate::simulation) fn owned_shards(&self) -> usize {
-        self.leases.iter().filter(|row| row.owner.is_some()).count()
-    }
 }
 
 impl LeaseRow {

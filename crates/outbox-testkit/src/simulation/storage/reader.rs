@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use outbox_core::order::{Horizon, Observed, Plan, SnapshotTracker, TrackerMode};
@@ -66,7 +65,8 @@ impl SimReader {
         let two_statements = async move {
             let late = Plan { hot: Vec::new(), late: plan.late.clone() };
             let mut first = world.step(|state| state.database.read(&late, &limits, 0, state.clock()));
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            let between = world.roll(|dice| dice.millis(1, 15));
+            tokio::time::sleep(between).await;
             let cut: Vec<ShardId> = first.observed.cut.iter().map(|(range, _)| range.shard).collect();
             let hot = plan.hot.into_iter().filter(|hot| !cut.contains(&hot.shard)).collect();
             let hot = Plan { hot, late: Vec::new() };
