@@ -66,7 +66,7 @@ impl SqliteAdmin {
             }
             Ok(changed)
         };
-        self.worker.run(action, |conn| conn.immediate_transaction(run)).await
+        self.worker.write(action, run).await
     }
 }
 

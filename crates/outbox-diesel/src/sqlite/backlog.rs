@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use diesel::result::QueryResult;
 use diesel::sql_types::{BigInt, Nullable};
-use diesel::{Connection, RunQueryDsl, SqliteConnection};
+use diesel::{RunQueryDsl, SqliteConnection};
 use outbox_core::ports::Backlog;
 
 use super::sql::render;
@@ -36,21 +36,19 @@ impl BacklogStatements {
     }
 }
 
-/// How much is pending, in one snapshot.
+/// How much is pending, in the snapshot of the open transaction.
 pub(super) fn measure(conn: &mut SqliteConnection, sql: &BacklogStatements) -> QueryResult<Backlog> {
-    conn.transaction(|conn| {
-        let (counted, span, dead_letters) =
-            Sql::<_, (BigInt, BigInt, BigInt)>::new(&sql.pending, (bind::<BigInt, _>(COUNTED),))
-                .get_result::<(i64, i64, i64)>(conn)?;
-        let age = Sql::<_, Nullable<BigInt>>::new(&sql.oldest, (bind::<BigInt, _>(LOOKED_AT),))
-            .get_result::<Option<i64>>(conn)?;
-        let estimated = counted > COUNTED;
-        Ok(Backlog {
-            pending: unsigned(if estimated { span } else { counted }),
-            estimated,
-            oldest_age: age.map(|micros| Duration::from_micros(unsigned(micros))),
-            dead_letters: unsigned(dead_letters),
-        })
+    let (counted, span, dead_letters) =
+        Sql::<_, (BigInt, BigInt, BigInt)>::new(&sql.pending, (bind::<BigInt, _>(COUNTED),))
+            .get_result::<(i64, i64, i64)>(conn)?;
+    let age = Sql::<_, Nullable<BigInt>>::new(&sql.oldest, (bind::<BigInt, _>(LOOKED_AT),))
+        .get_result::<Option<i64>>(conn)?;
+    let estimated = counted > COUNTED;
+    Ok(Backlog {
+        pending: unsigned(if estimated { span } else { counted }),
+        estimated,
+        oldest_age: age.map(|micros| Duration::from_micros(unsigned(micros))),
+        dead_letters: unsigned(dead_letters),
     })
 }
 

@@ -1,3 +1,4 @@
+use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{RunQueryDsl, SqliteConnection};
 use outbox_core::ports::{StorageError, StorageErrorKind, StorageProfile};
@@ -9,9 +10,11 @@ use crate::{Tables, migrations};
 /// Checks the schema's version, that the file can be written, and the sequence against the rows that exist.
 pub(super) fn check(conn: &mut SqliteConnection, tables: &Tables) -> Result<StorageProfile, StorageError> {
     migrations::sqlite::verify_sync(conn, tables)?;
-    // A transaction that writes nothing fails on a file or folder that cannot be written.
-    conn.immediate_transaction(|_| diesel::QueryResult::Ok(()))
-        .map_err(|error| storage_error("write to the SQLite database", error))?;
+    // SQLite opens a file that cannot be written for reading, and says so at the first statement that would write.
+    conn.batch_execute(
+        &tables.render("BEGIN IMMEDIATE; UPDATE {{leases}} SET epoch = epoch WHERE shard < 0; ROLLBACK"),
+    )
+    .map_err(|error| storage_error("write to the SQLite database", error))?;
     sequence_is_ahead(conn, tables)?;
     let version = Sql::<_, Text>::new("SELECT sqlite_version()", ())
         .get_result::<String>(conn)

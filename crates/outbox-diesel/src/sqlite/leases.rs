@@ -76,7 +76,7 @@ impl Leases for SqliteLeases {
                 accepting_relays: usize::try_from(accepting_relays).unwrap_or(0),
             })
         };
-        self.worker.run("renew the lease", |conn| conn.immediate_transaction(heartbeat)).await
+        self.worker.write("renew the lease", heartbeat).await
     }
 
     async fn acquire(&self, relay: &RelayId, lease: Duration, limit: usize) -> Result<Vec<Lease>, StorageError> {
@@ -90,7 +90,7 @@ impl Leases for SqliteLeases {
                     .execute(conn)?;
             if taken == 0 { Ok(Vec::new()) } else { Ok(held(conn, &sql.held, &owner)?.into_iter().collect()) }
         };
-        self.worker.run("take a lease", |conn| conn.immediate_transaction(acquire)).await
+        self.worker.write("take a lease", acquire).await
     }
 
     async fn release(&self, relay: &RelayId, leases: &[Lease]) -> Result<(), StorageError> {
@@ -111,7 +111,7 @@ impl Leases for SqliteLeases {
             Sql::<_>::new(&sql.give_back_all, (bind::<Text, _>(owner.as_str()),)).execute(conn)?;
             Sql::<_>::new(&sql.resign, (bind::<Text, _>(owner.as_str()),)).execute(conn).map(drop)
         };
-        self.worker.run("resign", |conn| conn.immediate_transaction(resign)).await
+        self.worker.write("resign", resign).await
     }
 }
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use diesel::connection::DefaultLoadingMode;
 use diesel::result::QueryResult;
 use diesel::sql_types::{BigInt, Nullable};
-use diesel::{Connection, OptionalExtension, RunQueryDsl, SqliteConnection};
+use diesel::{OptionalExtension, RunQueryDsl, SqliteConnection};
 use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError};
 
 use super::piece::Piece;
@@ -86,9 +86,7 @@ impl Reader for SqliteReader {
         let (sql, limits) = (self.sql.clone(), *limits);
         let (batch, place) = self
             .worker
-            .run("read messages", move |conn| {
-                conn.transaction(|conn| read(conn, &sql, &mut place, &limits).map(|batch| (batch, place)))
-            })
+            .read("read messages", move |conn| read(conn, &sql, &mut place, &limits).map(|batch| (batch, place)))
             .await?;
         self.place = Some(place);
         Ok(batch)
@@ -99,9 +97,7 @@ impl Reader for SqliteReader {
         let (sql, limits) = (self.sql.clone(), *limits);
         let (batch, place) = self
             .worker
-            .run("sweep for messages", move |conn| {
-                conn.transaction(|conn| sweep(conn, &sql, &mut place, &limits).map(|batch| (batch, place)))
-            })
+            .read("sweep for messages", move |conn| sweep(conn, &sql, &mut place, &limits).map(|batch| (batch, place)))
             .await?;
         self.place = Some(place);
         Ok(batch)

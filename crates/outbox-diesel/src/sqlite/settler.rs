@@ -85,7 +85,7 @@ impl SqliteSettler {
             write(conn, &sql)?;
             Ok(Fenced::Done)
         };
-        self.worker.run(action, |conn| conn.immediate_transaction(run)).await
+        self.worker.write(action, run).await
     }
 }
 
@@ -104,7 +104,7 @@ impl Settler for SqliteSettler {
             }
             Ok(())
         };
-        self.worker.run("delete delivered messages", |conn| conn.immediate_transaction(settle)).await
+        self.worker.write("delete delivered messages", settle).await
     }
 
     async fn retry_later(&self, owner: Uuid, lease: &Lease, mark: &FailureMark) -> Result<Fenced, StorageError> {
@@ -169,6 +169,6 @@ impl Settler for SqliteSettler {
 
     async fn backlog(&self) -> Result<Backlog, StorageError> {
         let sql = self.backlog.clone();
-        self.reads.run("measure the backlog", move |conn| backlog::measure(conn, &sql)).await
+        self.reads.read("measure the backlog", move |conn| backlog::measure(conn, &sql)).await
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::SqliteConnection;
+use diesel::connection::SimpleConnection;
 use diesel::result::QueryResult;
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
@@ -55,7 +56,43 @@ impl Worker {
         Self::new(self.opener.clone())
     }
 
-    /// Runs `work` on the connection. `action` completes "cannot …" in an error.
+    /// Runs `work` in one write transaction. `action` completes "cannot …" in an error.
+    ///
+    /// Diesel's own transactions answer a full disk, on which SQLite rolls back by itself, with the failure of their second
+    /// rollback and hide the cause. Here closing the connection rolls back.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.transaction("BEGIN IMMEDIATE", action, work).await
+    }
+
+    /// Runs `work` on one snapshot. `action` completes "cannot …" in an error.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.transaction("BEGIN", action, work).await
+    }
+
+    async fn transaction<T: Send + 'static>(
+        &self,
+        begin: &'static str,
+        action: &'static str,
+        work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.run(action, move |conn| {
+            conn.batch_execute(begin)?;
+            let value = work(conn)?;
+            conn.batch_execute("COMMIT")?;
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Runs `work` on the connection, outside of a transaction. `action` completes "cannot …" in an error.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         action: &'static str,

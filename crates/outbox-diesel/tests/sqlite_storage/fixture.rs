@@ -1,4 +1,4 @@
-//! SQLite databases of their own, in temporary folders.
+//! What the conformance suite needs of SQLite.
 
 use std::sync::Arc;
 
@@ -8,42 +8,13 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 use outbox_core::NewMessage;
 use outbox_core::ports::{ShardId, Storage};
+use outbox_diesel::Tables;
 use outbox_diesel::sqlite::{SqliteOutbox, SqliteStorage, establish_sync};
-use outbox_diesel::{Tables, migrations};
 use outbox_testkit::BoxError;
 use outbox_testkit::storage_suite::{PendingRow, StorageFixture, TestDatabase, TestTransaction};
-use tempfile::TempDir;
 use time::OffsetDateTime;
 
-/// A folder with a migrated database.
-pub struct Database {
-    folder: TempDir,
-    pub tables: Tables,
-}
-
-impl Database {
-    pub fn new() -> Self {
-        Self::with_tables(Tables::default())
-    }
-
-    pub fn with_tables(tables: Tables) -> Self {
-        let database = Self { folder: tempfile::tempdir().unwrap(), tables };
-        migrations::sqlite::up_sync(&mut database.connect(), &database.tables, migrations::EXPECTED_VERSION).unwrap();
-        database
-    }
-
-    pub fn path(&self) -> String {
-        self.folder.path().join("orders.db").to_str().unwrap().to_owned()
-    }
-
-    pub fn connect(&self) -> SqliteConnection {
-        establish_sync(self.path()).unwrap()
-    }
-
-    pub async fn storage(&self) -> SqliteStorage {
-        SqliteStorage::builder(self.path()).tables(self.tables.clone()).connect().await.unwrap()
-    }
-}
+use super::support::Database;
 
 /// The fixture of the conformance suite.
 pub struct SqliteFixture;
@@ -132,7 +103,7 @@ impl TestDatabase for SuiteDatabase {
     async fn drop_database(self: Box<Self>) -> Result<(), BoxError> {
         let Self { database, storage } = *self;
         drop(storage);
-        Ok(database.folder.close()?)
+        database.remove()
     }
 }
 
