@@ -50,7 +50,7 @@ pub trait Transport: Send + Sync + 'static {
 ///
 /// Messages of one slot are handed to the broker in the order of `send`. With [`LaneOrdering::Pipelined`], once a message of a slot
 /// failed, no message of that slot's lane that was sent later is published by this session unless it was sent after
-/// the failure was reported. The relay sends the first message of every slot of a session alone, until it
+/// the relay took the report of the failure from the sink. The relay sends the first message of every slot of a session alone, until it
 /// is confirmed, because idempotent producers keep that promise only from the second message on.
 #[async_trait]
 pub trait Session: Send {

@@ -111,7 +111,11 @@ impl Engine {
             return false;
         }
         if let Some(route) = self.routes.waits_for(lane) {
-            self.routes.get_mut(route).give_up(shard, seq, Some(lane));
+            self.routes.get_mut(route).given_up.add(shard, seq, Some(lane));
+            return false;
+        }
+        if let Some(slot) = self.publisher.slots.waits_for(lane) {
+            self.publisher.slots.give_up(slot, shard, seq, Some(lane));
             return false;
         }
         true
@@ -145,7 +149,7 @@ impl Engine {
         };
         let route = self.routes.id(&name);
         if self.routes.paused() > 0 && self.routes.get(route).is_waiting() {
-            self.routes.get_mut(route).give_up(shard, seq, lane);
+            self.routes.get_mut(route).given_up.add(shard, seq, lane);
             return;
         }
         self.known.insert(shard, seq);

@@ -223,6 +223,7 @@ impl Engine {
             self.on_outcomes(outcomes);
         }
         self.publisher.send(&mut self.routes, now);
+        self.spare_the_window(now);
         self.settling.start(&self.storage, now);
         self.failing.start(&self.storage, self.ownership.id.owner, now);
         self.recheck(now);
@@ -263,6 +264,7 @@ impl Engine {
             self.publisher.next_action().filter(|_| self.stopping.is_none()),
             self.intake.next_action().filter(|_| self.stopping.is_none() && self.may_read()),
             self.routes.next_try().filter(|_| self.publisher.is_up()),
+            self.publisher.slots.next_check(),
             self.stopping,
             Some(self.next_backlog).filter(|_| self.backlog.is_none()),
             Some(self.next_listen).filter(|_| self.wakeups.is_none()),

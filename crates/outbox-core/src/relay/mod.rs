@@ -11,6 +11,7 @@ mod config;
 mod defect;
 mod engine;
 mod failing;
+mod given_up;
 mod handle;
 mod health;
 mod intake;

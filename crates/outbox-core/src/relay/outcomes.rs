@@ -15,7 +15,10 @@ impl Engine {
                 self.lose_session(reason);
                 break;
             }
-            let Some(landed) = self.publisher.land(ticket, outcome == Outcome::Published) else { continue };
+            let Some((landed, again)) = self.publisher.land(ticket, outcome == Outcome::Published) else { continue };
+            for (shard, seq) in again.into_iter().flatten() {
+                self.intake.rewind(shard, seq);
+            }
             if outcome == Outcome::Published {
                 if published == 0 {
                     stats::time("outbox_publish_seconds", landed.sent_at.elapsed());
@@ -72,7 +75,7 @@ impl Engine {
             }
             Outcome::RoutePaused(reason) => {
                 self.forget(entry);
-                self.routes.get_mut(entry.route).give_up(place.0, place.1, entry.lane);
+                self.routes.get_mut(entry.route).given_up.add(place.0, place.1, entry.lane);
                 self.pause_route(entry.route, &reason);
             }
             Outcome::NotSent => {
@@ -103,7 +106,8 @@ impl Engine {
     /// Nothing of a lane is in flight any more: its block may end, or its deferred entries go on.
     pub(super) fn go_on(&mut self, key: LaneKey) {
         self.release_if_free(key);
-        let waits_for = self.routes.waits_for(key);
+        let route = self.routes.waits_for(key);
+        let sick = self.publisher.slots.waits_for(key);
         while let Some(lane) = self.lanes.map.get_mut(&key) {
             if lane.block.is_some() {
                 return;
@@ -117,9 +121,15 @@ impl Engine {
                 return;
             }
             let Some(entry) = lane.deferred.pop_front() else { break };
-            let waits = waits_for.or_else(|| self.routes.get(entry.route).is_waiting().then_some(entry.route));
-            if let Some(route) = waits {
-                self.routes.get_mut(route).give_up(entry.message.shard, entry.message.seq, Some(key));
+            let (shard, seq) = (entry.message.shard, entry.message.seq);
+            let route = route.or_else(|| self.routes.get(entry.route).is_waiting().then_some(entry.route));
+            if let Some(route) = route {
+                self.routes.get_mut(route).given_up.add(shard, seq, Some(key));
+                self.forget(&entry);
+                continue;
+            }
+            if let Some(slot) = sick {
+                self.publisher.slots.give_up(slot, shard, seq, Some(key));
                 self.forget(&entry);
                 continue;
             }

@@ -7,10 +7,13 @@ use slab::Slab;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::given_up::GivenUp;
 use super::lanes::Entry;
 use super::routes::{RouteId, RouteStatus, Routes};
 use super::slots::Slots;
-use crate::ports::{Outcome, OutcomeSink, Outcomes, Outgoing, Session, Slot, Ticket, Transport, TransportError};
+use crate::ports::{
+    Outcome, OutcomeSink, Outcomes, Outgoing, Session, ShardId, Slot, Ticket, Transport, TransportError,
+};
 
 /// Messages handed over in one call.
 const SEND_ROWS: usize = 2_000;
@@ -25,6 +28,7 @@ pub(super) struct Publisher {
     opening: FuturesUnordered<BoxFuture<'static, (RouteId, Result<(), Outcome>)>>,
     pub(super) slots: Slots,
     flight: Slab<InFlight>,
+    overflow: Vec<Entry>,
     serial: u64,
     /// Nothing was confirmed yet in this session: one message goes first.
     proven: bool,
@@ -48,6 +52,9 @@ pub(super) enum Next {
     Outcomes,
 }
 
+/// Where to read again, by shard.
+pub(super) type Recovered = Vec<(ShardId, i64)>;
+
 /// A message handed to the session, without its outcome.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -66,6 +73,7 @@ impl Publisher {
             opening: FuturesUnordered::new(),
             slots: Slots::new(share, first_alone),
             flight: Slab::new(),
+            overflow: Vec::new(),
             serial: 0,
             proven: false,
             share,
@@ -181,7 +189,9 @@ impl Publisher {
         for (_, route) in routes.iter_mut().filter(|(_, route)| route.status == RouteStatus::Open) {
             for entry in route.waiting.drain(..) {
                 let slot = session.slot(&route.name, &entry.message);
-                self.slots.push(slot, entry);
+                if let Err(entry) = self.slots.push(slot, entry) {
+                    self.overflow.push(entry);
+                }
             }
         }
         let limit = match (self.proven, self.flight.is_empty()) {
@@ -191,7 +201,7 @@ impl Publisher {
         };
         let mut batch = Vec::new();
         let (flight, serial) = (&mut self.flight, &mut self.serial);
-        self.slots.take(limit, |slot, entry| {
+        self.slots.take(limit, now, |slot, entry| {
             let route = routes.get_mut(entry.route);
             route.in_flight += 1;
             *serial += 1;
@@ -214,19 +224,25 @@ impl Publisher {
         }
     }
 
-    /// Takes a message out of the flight by its ticket. `None`: an outcome that nothing waits for.
-    pub(super) fn land(&mut self, ticket: Ticket, published: bool) -> Option<InFlight> {
+    /// Entries that came for a sick slot; the slot has noted them.
+    pub(super) fn overflow(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.overflow)
+    }
+
+    /// Takes a message out of the flight by its ticket, with where to read again when its slot was sick and is well now.
+    /// `None`: an outcome that nothing waits for.
+    pub(super) fn land(&mut self, ticket: Ticket, published: bool) -> Option<(InFlight, Option<Recovered>)> {
         let place = usize::try_from(ticket.0 & ((1 << PLACE_BITS) - 1)).ok()?;
         if self.flight.get(place)?.serial != ticket.0 >> PLACE_BITS {
             return None;
         }
         let landed = self.flight.remove(place);
-        self.slots.closed_one(landed.slot, published);
+        let recovered = self.slots.closed_one(landed.slot, published);
         if published {
             self.proven = true;
             self.failures = 0;
         }
-        Some(landed)
+        Some((landed, recovered.map(GivenUp::into_rewinds)))
     }
 
     /// Destroys the session at once. Returns what was in flight.
@@ -235,6 +251,7 @@ impl Publisher {
         self.op = None;
         self.outcomes = None;
         self.opening.clear();
+        self.overflow.clear();
         self.slots = Slots::new(self.share, self.first_alone);
         self.down_since = Some(self.down_since.unwrap_or(now));
         self.flight.drain().map(|landed| landed.entry).collect()

@@ -1,11 +1,12 @@
 use std::collections::VecDeque;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
+use super::given_up::GivenUp;
 use super::lanes::Entry;
 use crate::message::LaneKey;
-use crate::ports::{Reason, RouteName, ShardId};
+use crate::ports::{Reason, RouteName};
 
 /// A route's number within this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,10 +27,8 @@ pub(super) struct Route {
     pub(super) in_flight: usize,
     /// Failures in a row, for the backoff; 0 again at a confirm.
     pub(super) failures: u32,
-    /// Where to read again when the route goes on: the lowest message given up, by shard.
-    pub(super) rewinds: FxHashMap<ShardId, i64>,
-    /// Keys of messages given up: their later messages wait too, also on other routes.
-    pub(super) lanes: FxHashSet<LaneKey>,
+    /// What waits for the route to go on.
+    pub(super) given_up: GivenUp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +90,7 @@ impl Routes {
         if self.paused == 0 {
             return None;
         }
-        (0..).map(RouteId).zip(&self.all).find(|(_, route)| route.lanes.contains(&lane)).map(|(id, _)| id)
+        (0..).map(RouteId).zip(&self.all).find(|(_, route)| route.given_up.holds(lane)).map(|(id, _)| id)
     }
 
     pub(super) fn set_status(&mut self, id: RouteId, status: RouteStatus) {
@@ -115,7 +114,7 @@ impl Routes {
                 RouteStatus::Opening => {
                     // a paused route that was being tried again still owes its rewinds
                     route.status = RouteStatus::Unopened;
-                    if !route.rewinds.is_empty() {
+                    if !route.given_up.is_empty() {
                         route.status =
                             RouteStatus::Paused { until: Instant::now(), reason: Reason::new("the session was lost") };
                     }
@@ -149,8 +148,7 @@ impl Route {
             waiting: VecDeque::new(),
             in_flight: 0,
             failures: 0,
-            rewinds: FxHashMap::default(),
-            lanes: FxHashSet::default(),
+            given_up: GivenUp::default(),
         }
     }
 
@@ -158,15 +156,8 @@ impl Route {
     pub(super) fn is_waiting(&self) -> bool {
         match self.status {
             RouteStatus::Paused { .. } => true,
-            RouteStatus::Opening => !self.rewinds.is_empty(),
+            RouteStatus::Opening => !self.given_up.is_empty(),
             _ => false,
         }
-    }
-
-    /// Notes a message that was given up.
-    pub(super) fn give_up(&mut self, shard: ShardId, seq: i64, lane: Option<LaneKey>) {
-        let from = self.rewinds.entry(shard).or_insert(seq);
-        *from = (*from).min(seq);
-        self.lanes.extend(lane);
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
             self.shared.vitals(|vitals| vitals.broker = Some(reason.0.clone()));
         }
         let mut open: Vec<Entry> = Vec::new();
-        self.publisher.slots.drain(|entry| open.push(entry));
+        let given_up = self.publisher.slots.drain(|entry| open.push(entry));
         for (_, route) in self.routes.iter_mut() {
             open.extend(route.waiting.drain(..));
         }
@@ -62,6 +62,9 @@ impl Engine {
             self.forget(&entry);
             self.intake.rewind(entry.message.shard, entry.message.seq);
         }
+        for (shard, seq) in given_up {
+            self.intake.rewind(shard, seq);
+        }
         self.routes.forget_session();
         for block in self.lanes.session_lost() {
             self.intake.rewind(block.shard, block.rewind_from);
@@ -74,9 +77,8 @@ impl Engine {
             Ok(()) => {
                 self.routes.set_status(id, RouteStatus::Open);
                 let route = self.routes.get_mut(id);
-                let (name, rewinds) = (route.name.clone(), std::mem::take(&mut route.rewinds));
-                route.lanes.clear();
-                for (shard, seq) in rewinds {
+                let (name, again) = (route.name.clone(), route.given_up.take());
+                for (shard, seq) in again {
                     self.intake.rewind(shard, seq);
                 }
                 self.shared.vitals(|vitals| drop(vitals.paused_routes.remove(&name)));
@@ -98,13 +100,29 @@ impl Engine {
         route.failures = route.failures.saturating_add(1);
         let (failures, name) = (route.failures, route.name.clone());
         let mut open: Vec<Entry> = route.waiting.drain(..).collect();
-        self.publisher.slots.purge_route(id, |entry| open.push(entry));
+        route.given_up.merge(self.publisher.slots.purge_route(id, |entry| open.push(entry)));
         let until = Instant::now() + self.config.reconnect.delay(failures, &mut self.rng);
         tracing::warn!(route = %name, reason = %reason, "the route is paused");
         self.routes.set_status(id, RouteStatus::Paused { until, reason: reason.clone() });
         self.shared.vitals(|vitals| drop(vitals.paused_routes.insert(name, reason.0.clone())));
         for entry in &open {
-            self.routes.get_mut(id).give_up(entry.message.shard, entry.message.seq, entry.lane);
+            self.routes.get_mut(id).given_up.add(entry.message.shard, entry.message.seq, entry.lane);
+            self.forget(entry);
+        }
+        for lane in open.iter().filter_map(|entry| entry.lane) {
+            if self.lanes.closed_one(lane).is_some() {
+                self.go_on(lane);
+            }
+        }
+    }
+
+    /// Finds slots that confirm nothing while they hold their share of the window, and gives up what waits for them, so that
+    /// the rest of the window serves the others.
+    pub(super) fn spare_the_window(&mut self, now: Instant) {
+        let mut open = Vec::new();
+        self.publisher.slots.find_sick(now, |entry| open.push(entry));
+        open.extend(self.publisher.overflow());
+        for entry in &open {
             self.forget(entry);
         }
         for lane in open.iter().filter_map(|entry| entry.lane) {
