@@ -130,7 +130,7 @@ async fn a_partition_that_confirms_nothing_ends_the_session_and_is_named() {
     let cluster = Cluster::start();
     let mut dispatch = Dispatch::open(&cluster.transport(), TOPIC).await;
     dispatch.publish(&[numbered(1)]).await;
-    cluster.0.partition_leader(TOPIC, 0, None).expect("the leader goes");
+    cluster.0.broker_round_trip_time(BROKER, Duration::from_secs(60)).expect("the broker hangs");
     dispatch.send(&[numbered(2), numbered(3)]).await;
     let reason = dispatch.lost().await;
     assert!(reason.0.contains("topic order partition 0 confirmed none of 2 messages"), "{reason}");
