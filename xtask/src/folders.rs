@@ -7,8 +7,11 @@ use std::{
 
 /// Root folder of the workspace.
 pub fn workspace() -> PathBuf {
-    let package =
-        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    // Cargo names the folder of the package that it runs, which may be another one that uses this library.
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map(PathBuf::from)
+        .filter(|package| package.ends_with("xtask"))
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     package.parent().map_or(package.clone(), Path::to_path_buf)
 }
 

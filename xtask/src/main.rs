@@ -33,6 +33,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Kill and pause relays, restart servers, and account for every event.
+    Faults(commands::faults::FaultOptions),
     /// Keep PostgreSQL and Apache Kafka running in the background.
     Services {
         #[command(subcommand)]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => commands::test::test(&arguments),
         Task::Lint => commands::lint::lint(),
         Task::Bench { arguments } => commands::bench::bench(&arguments),
+        Task::Faults(options) => commands::faults::faults(&options),
         Task::Services { action } => match action {
             ServicesAction::Up => commands::services::up(),
             ServicesAction::Down => commands::services::down(),

@@ -4,7 +4,7 @@
 use xtask::metadata::{Kind, Package, packages};
 
 /// What each crate may depend on in the workspace: `(crate, in the product, in addition for its tests)`.
-const ALLOWED: [(&str, &[&str], &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str], &[&str]); 9] = [
     ("outbox-core", &[], &[]),
     ("outbox-testkit", &["outbox-core"], &[]),
     ("outbox-diesel", &["outbox-core"], &["outbox-testkit"]),
@@ -12,6 +12,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 8] = [
     ("outbox", &["outbox-core", "outbox-diesel", "outbox-kafka"], &["outbox-testkit"]),
     ("outbox-cli", &["outbox"], &["outbox-testkit"]),
     ("outbox-bench", &["outbox"], &["outbox-testkit"]),
+    ("outbox-faults", &["outbox", "xtask"], &[]),
     ("xtask", &[], &[]),
 ];
 /// How the names of programs below `examples/` begin.

@@ -1,6 +1,7 @@
 //! The commands of `cargo xtask`.
 
 pub mod bench;
+pub mod faults;
 pub mod lint;
 pub mod services;
 pub mod test;

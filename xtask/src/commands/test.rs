@@ -1,13 +1,25 @@
 //! `cargo xtask test`: every test of every crate, against real services.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use anyhow::Result;
 
-use super::{finish, start_services};
-use crate::{run, stages::Stages};
+use super::{
+    faults::{self, FaultOptions, Profile},
+    finish, start_services,
+};
+use crate::{
+    run,
+    stages::{Outcome, Stages},
+};
+
+/// Events of the fault run that is part of the tests: one fault of each kind.
+const FAULT_RUN_EVENTS: u64 = 10_000;
+/// The shortest lease that people would use in production, so that take-overs do not take long.
+const FAULT_RUN_LEASE: &str = "3s";
 
 /// Makes the services available, builds and runs the tests, and ends what it started. `arguments` go to `cargo test`.
+/// With no choice of tests among them a small fault run follows.
 ///
 /// # Errors
 ///
@@ -23,12 +35,24 @@ pub fn test(arguments: &[String]) -> Result<()> {
 fn stages_of(stages: &mut Stages, arguments: &[String]) -> Result<()> {
     let services = start_services(stages)?;
     stages.run("build", || run::succeed(cargo_test(arguments, &["--no-run"]).envs(services.environment())))?;
+    let servers_are_foreign = services.come_from_environment();
     let tested = stages.run("tests", || run::succeed(cargo_test(arguments, &[]).envs(services.environment())));
     stages.run("stop services", || {
         drop(services);
         Ok(())
     })?;
-    tested
+    if chooses_tests(arguments) {
+        return tested;
+    }
+    if servers_are_foreign {
+        println!(
+            "the fault run is left out: it restarts its servers, and those of the environment are not to be restarted"
+        );
+        stages.record("fault runs", Duration::ZERO, Outcome::NotReachable);
+        return tested;
+    }
+    let options = FaultOptions { events: FAULT_RUN_EVENTS, seed: None, lease: FAULT_RUN_LEASE.to_owned() };
+    tested.and(faults::stages_of(stages, &options, Profile::Dev))
 }
 
 fn cargo_test(arguments: &[String], own: &[&str]) -> Command {
@@ -39,6 +63,12 @@ fn cargo_test(arguments: &[String], own: &[&str]) -> Command {
     }
     command.args(own).args(arguments);
     command
+}
+
+/// Whether the arguments name packages or tests, or do something else than run tests.
+fn chooses_tests(arguments: &[String]) -> bool {
+    const HARMLESS: [&str; 4] = ["--no-fail-fast", "--quiet", "-q", "--verbose"];
+    arguments.iter().any(|argument| !HARMLESS.contains(&argument.as_str()))
 }
 
 /// `--workspace` would override a choice of packages.
@@ -61,5 +91,11 @@ mod tests {
         assert!(names_packages(&words("-p outbox-core late")));
         assert!(names_packages(&words("--package=outbox-core")));
         assert!(!names_packages(&words("late_commit -- -p")));
+    }
+
+    #[test]
+    fn a_fault_run_belongs_to_a_run_of_all_tests() {
+        assert!(!chooses_tests(&[]) && !chooses_tests(&words("--no-fail-fast")));
+        assert!(chooses_tests(&words("-p outbox-core")) && chooses_tests(&words("late_commit")));
     }
 }

@@ -102,6 +102,11 @@ impl Services {
         environment(self.postgres.url(), self.postgres.ca_path(), self.kafka.bootstrap())
     }
 
+    /// Whether somebody else runs the servers and named them in the environment.
+    pub fn come_from_environment(&self) -> bool {
+        self.origin == Origin::Environment
+    }
+
     /// Where the servers come from, in words.
     pub fn origin(&self) -> &'static str {
         match self.origin {

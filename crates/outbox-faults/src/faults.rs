@@ -1,0 +1,171 @@
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Result;
+use rustix::process::Signal;
+use tokio::runtime::Runtime;
+use xtask::{deadline, services::Services};
+
+use crate::{
+    database,
+    leases::{self, Holding},
+    plan::{Fault, Step},
+    process::{RelayProcess, RelayTally, Surroundings},
+};
+
+/// How much longer than the lease a relay is frozen.
+const PAUSE_PAST_LEASE: Duration = Duration::from_secs(2);
+/// When waiting for a take-over is given up.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a fault did.
+#[derive(Debug)]
+pub(crate) struct Injected {
+    pub(crate) step: Step,
+    /// The relay run that was hit, when one was.
+    pub(crate) victim: Option<String>,
+    /// When it began, in milliseconds since 1970.
+    pub(crate) begun_at_ms: i64,
+    /// From when on delivery may go on, in milliseconds since 1970: the begin, or when the server answered again.
+    pub(crate) possible_at_ms: i64,
+    /// Shards that the victim owned.
+    pub(crate) shards: BTreeSet<i16>,
+    /// Until all of them had another owner; `None` when no relay was hit or they never had.
+    pub(crate) taken_over: Option<Duration>,
+}
+
+/// The two relays and the servers, and what can be done to them.
+pub(crate) struct Stage<'a> {
+    runtime: &'a Runtime,
+    pub(crate) services: Services,
+    surroundings: Surroundings,
+    relays: Vec<RelayProcess>,
+    /// Relays started so far; part of their names.
+    started: usize,
+    /// Sum of what ended relays said of themselves.
+    ended: Vec<RelayTally>,
+}
+
+impl<'a> Stage<'a> {
+    /// Starts the relays and waits until they share all shards.
+    pub(crate) fn open(
+        runtime: &'a Runtime,
+        services: Services,
+        surroundings: Surroundings,
+        relays: usize,
+    ) -> Result<Self> {
+        let mut stage = Self { runtime, services, surroundings, relays: Vec::new(), started: 0, ended: Vec::new() };
+        for _ in 0..relays {
+            let relay = stage.start_relay()?;
+            stage.relays.push(relay);
+        }
+        deadline::wait("all relays own shards", START_LIMIT, || {
+            stage.check()?;
+            let rows = stage
+                .runtime
+                .block_on(async { leases::look(&mut database::connect(&stage.surroundings.database).await?).await })?;
+            let owners: BTreeSet<_> = rows.iter().map(|row| row.owner).collect();
+            Ok((owners.len() == relays && !owners.contains(&None)).then_some(()))
+        })?;
+        Ok(stage)
+    }
+
+    /// Fails when a relay has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.relays.iter_mut().try_for_each(RelayProcess::check)
+    }
+
+    /// Injects one fault and waits until it has run its course.
+    pub(crate) fn inject(&mut self, step: Step) -> Result<Injected> {
+        self.check()?;
+        match step.fault {
+            Fault::Kill => self.kill(step),
+            Fault::Pause => self.pause(step),
+            Fault::PostgresRestart => self.server(step, |services| services.postgres.restart()),
+            Fault::PostgresCrash => self.server(step, |services| {
+                services.postgres.kill()?;
+                services.postgres.start()
+            }),
+            Fault::KafkaRestart => self.server(step, |services| services.kafka.restart()),
+            Fault::KafkaCrash => self.server(step, |services| {
+                services.kafka.kill()?;
+                services.kafka.start()
+            }),
+        }
+    }
+
+    /// Lets the relays drain, and returns what all relays of the run said of themselves.
+    pub(crate) fn close(mut self) -> Result<(Services, Vec<RelayTally>)> {
+        for mut relay in std::mem::take(&mut self.relays) {
+            relay.shut_down(DRAIN_LIMIT)?;
+            self.ended.push(relay.tally());
+        }
+        Ok((self.services, self.ended))
+    }
+
+    fn kill(&mut self, step: Step) -> Result<Injected> {
+        let holding = self.holding(step.victim)?;
+        let begun = Instant::now();
+        let begun_at_ms = now_ms();
+        self.relays[step.victim].kill()?;
+        let taken_over = self.taken_over(&holding, begun)?;
+        let fresh = self.start_relay()?;
+        let killed = std::mem::replace(&mut self.relays[step.victim], fresh);
+        self.ended.push(killed.tally());
+        Ok(relay_hit(step, killed.name(), begun_at_ms, holding, taken_over))
+    }
+
+    fn pause(&mut self, step: Step) -> Result<Injected> {
+        let holding = self.holding(step.victim)?;
+        let begun = Instant::now();
+        let begun_at_ms = now_ms();
+        self.relays[step.victim].signal(Signal::STOP)?;
+        let taken_over = self.taken_over(&holding, begun)?;
+        thread::sleep((self.surroundings.lease + PAUSE_PAST_LEASE).saturating_sub(begun.elapsed()));
+        self.relays[step.victim].signal(Signal::CONT)?;
+        Ok(relay_hit(step, self.relays[step.victim].name(), begun_at_ms, holding, taken_over))
+    }
+
+    fn server(&mut self, step: Step, fault: impl FnOnce(&mut Services) -> Result<()>) -> Result<Injected> {
+        let begun_at_ms = now_ms();
+        fault(&mut self.services)?;
+        let (victim, shards, taken_over) = (None, BTreeSet::new(), None);
+        Ok(Injected { step, victim, begun_at_ms, possible_at_ms: now_ms(), shards, taken_over })
+    }
+
+    fn holding(&self, relay: usize) -> Result<Holding> {
+        let name = self.relays[relay].name();
+        self.runtime.block_on(async {
+            let mut conn = database::connect(&self.surroundings.database).await?;
+            leases::holding(&mut conn, name).await
+        })
+    }
+
+    fn taken_over(&self, holding: &Holding, since: Instant) -> Result<Option<Duration>> {
+        self.runtime.block_on(async {
+            let mut conn = database::connect(&self.surroundings.database).await?;
+            leases::taken_over(&mut conn, holding, since, TAKE_OVER_LIMIT).await
+        })
+    }
+
+    fn start_relay(&mut self) -> Result<RelayProcess> {
+        self.started += 1;
+        RelayProcess::start(&format!("relay-{}", self.started), &self.surroundings)
+    }
+}
+
+fn relay_hit(step: Step, name: &str, begun_at_ms: i64, holding: Holding, taken_over: Option<Duration>) -> Injected {
+    let (victim, shards) = (Some(name.to_owned()), holding.shards);
+    Injected { step, victim, begun_at_ms, possible_at_ms: begun_at_ms, shards, taken_over }
+}
+
+/// The clock that the broker stamps records with: both run on this machine.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,41 @@
+//! Fault runs on real services (`cargo xtask faults`).
+//!
+//! Writers commit events while two relay processes are killed and paused and both servers are restarted. Afterwards a
+//! verifier that shares nothing with the product reads everything from the broker and compares it with what the
+//! database says was committed.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // the program reports to the terminal
+
+mod database;
+mod faults;
+mod leases;
+mod options;
+mod pace;
+mod plan;
+mod process;
+mod relay;
+mod report;
+mod run;
+mod topic;
+mod verify;
+mod writers;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use options::{Cli, Task};
+
+fn main() -> ExitCode {
+    let passed = match Cli::parse().task {
+        Task::Run(options) => run::run(&options),
+        Task::Relay(options) => relay::run(options).map(|()| true),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

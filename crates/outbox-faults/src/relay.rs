@@ -1,0 +1,87 @@
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use outbox::{KafkaTransport, PostgresStorage, Relay, RelayConfig, RelayHandle};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{options::RelayOptions, process::RelayTally};
+
+const TALLY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// One relay process, until SIGTERM or the end of its parent.
+pub(crate) fn run(options: RelayOptions) -> Result<()> {
+    end_with_parent()?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(relay(options))
+}
+
+async fn relay(options: RelayOptions) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let storage = PostgresStorage::connect(&options.database).await?;
+    // The source names the run that published a record, so that the verifier can tell them apart.
+    let transport = KafkaTransport::builder(&options.kafka).source(format!("/{}", options.name)).build()?;
+    let config = RelayConfig {
+        name: options.name,
+        lease_duration: options.lease,
+        max_in_flight: options.max_in_flight,
+        ..RelayConfig::default()
+    };
+    let relay = Relay::builder(storage, transport).config(config).build()?;
+    let handle = relay.handle();
+    let shutdown = async {
+        terminate.recv().await;
+    };
+    let report = tokio::select! {
+        report = relay.run(shutdown) => report?,
+        error = report(&handle) => return Err(error),
+    };
+    write_tally(&handle)?;
+    if !report.drained {
+        bail!("the drain was cut by its deadline");
+    }
+    Ok(())
+}
+
+async fn report(handle: &RelayHandle) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(TALLY_INTERVAL).await;
+        if let Err(error) = write_tally(handle) {
+            return error;
+        }
+    }
+}
+
+fn write_tally(handle: &RelayHandle) -> Result<()> {
+    let stats = handle.stats();
+    let tally = RelayTally {
+        published: stats.published,
+        settled: stats.settled,
+        swept: stats.swept,
+        lost_leases: stats.lost_leases,
+        sessions: stats.sessions,
+        dead: stats.dead,
+        retried: stats.retried,
+    };
+    let mut line = serde_json::to_vec(&tally)?;
+    line.push(b'\n');
+    std::io::stdout().write_all(&line).context("statistics")
+}
+
+/// No relay may outlive the run, however that ends.
+fn end_with_parent() -> Result<()> {
+    // A stopped process cannot notice anything: only the kernel can end it.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("the signal of the parent's death")?;
+    std::thread::Builder::new().name("lifeline".into()).spawn(|| {
+        let mut nothing = [0];
+        // Nobody writes to it, so a return means the end of the other side.
+        let _ = std::io::stdin().read(&mut nothing);
+        std::process::exit(1);
+    })?;
+    Ok(())
+}

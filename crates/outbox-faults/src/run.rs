@@ -1,0 +1,148 @@
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use rand::{RngExt as _, SeedableRng, rngs::StdRng};
+use tokio::runtime::Runtime;
+use xtask::{deadline, folders, interrupt, services::Services};
+
+use crate::{
+    database::{self, AGGREGATE_TYPE},
+    faults::{Injected, Stage},
+    options::RunOptions,
+    pace::Pace,
+    plan::{self, Step},
+    process::{RelayTally, Surroundings},
+    report, topic,
+    verify::{self, Findings, Record},
+    writers::{WriterTally, Writers},
+};
+
+const RELAYS: usize = 2;
+/// Messages that a relay may have in flight, and so the most duplicates that a fault may make of it. Below the default, so that the
+/// bound is a sharp one.
+pub(crate) const WINDOW: usize = 2_000;
+/// About how long a fault and the wait before the next take: the time over which its share of the events is released.
+const FAULT_TIME: Duration = Duration::from_secs(6);
+/// The wait before a fault.
+const QUIET_MS: std::ops::Range<u64> = 500..2_500;
+const WRITERS_LIMIT: Duration = Duration::from_secs(300);
+const DRAIN_LIMIT: Duration = Duration::from_secs(180);
+const READ_LIMIT: Duration = Duration::from_secs(180);
+
+/// Everything that a run showed.
+pub(crate) struct Outcome {
+    pub(crate) options: RunOptions,
+    pub(crate) seed: u64,
+    pub(crate) began_at: Instant,
+    pub(crate) injected: Vec<Injected>,
+    pub(crate) writers: WriterTally,
+    pub(crate) relays: Vec<RelayTally>,
+    pub(crate) committed: usize,
+    pub(crate) dead_letters: i64,
+    pub(crate) records: Vec<Record>,
+    pub(crate) shards: std::collections::HashMap<String, i16>,
+    pub(crate) findings: Findings,
+}
+
+/// A whole run; whether every promise was kept.
+pub(crate) fn run(options: &RunOptions) -> Result<bool> {
+    interrupt::listen()?;
+    let seed = options.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000));
+    let folder = folder()?;
+    println!("seed {seed}; logs of the relays: {}", folder.display());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = measure(options, seed, &runtime, &folder)?;
+    let passed = report::print(&outcome)?;
+    if passed {
+        fs::remove_dir_all(&folder).context("the logs of the relays")?;
+    }
+    Ok(passed)
+}
+
+fn measure(options: &RunOptions, seed: u64, runtime: &Runtime, folder: &std::path::Path) -> Result<Outcome> {
+    let services = Services::start_own()?;
+    let (database, kafka) = (services.postgres.url().to_owned(), services.kafka.bootstrap().to_owned());
+    runtime.block_on(database::create(&database))?;
+    runtime.block_on(topic::create(&kafka, AGGREGATE_TYPE))?;
+    let shards = runtime.block_on(database::shards(&database))?;
+    let surroundings = Surroundings {
+        database: database.clone(),
+        kafka: kafka.clone(),
+        lease: options.lease,
+        max_in_flight: WINDOW,
+        folder: folder.to_owned(),
+    };
+    let mut stage = Stage::open(runtime, services, surroundings, RELAYS)?;
+    let began_at = Instant::now();
+    let pace = Arc::new(Pace::new(options.events));
+    let writers = runtime.block_on(async { Writers::start(&database, &pace, seed) });
+    let injected = inject_all(&mut stage, &pace, options.events, seed)?;
+    pace.release(options.events, Duration::from_millis(1));
+    let writers = runtime.block_on(writers.finish(WRITERS_LIMIT))?;
+    let remaining = drained(&mut stage, runtime, &database)?;
+    let (services, relays) = stage.close()?;
+
+    let committed = runtime.block_on(database::committed(&database))?;
+    let records = topic::read_all(&kafka, AGGREGATE_TYPE, READ_LIMIT)?;
+    drop(services);
+    let findings = verify::verify(&committed, &records);
+    Ok(Outcome {
+        options: options.clone(),
+        seed,
+        began_at,
+        injected,
+        writers,
+        relays,
+        committed: committed.len(),
+        dead_letters: remaining,
+        records,
+        shards,
+        findings,
+    })
+}
+
+/// Injects the faults one after the other, while the writers get an equal share of the events for each.
+fn inject_all(stage: &mut Stage<'_>, pace: &Pace, events: u64, seed: u64) -> Result<Vec<Injected>> {
+    let plan = plan::plan(events, RELAYS, seed);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut injected = Vec::new();
+    for (number, &step) in plan.iter().enumerate() {
+        let share = events * (number as u64 + 1) / (plan.len() as u64 + 1);
+        pace.release(share, FAULT_TIME);
+        quiet(stage, Duration::from_millis(rng.random_range(QUIET_MS)))?;
+        announce(number, plan.len(), step, pace);
+        injected.push(stage.inject(step)?);
+    }
+    Ok(injected)
+}
+
+fn quiet(stage: &mut Stage<'_>, time: Duration) -> Result<()> {
+    interrupt::check()?;
+    thread::sleep(time);
+    stage.check()
+}
+
+fn announce(number: usize, of: usize, step: Step, pace: &Pace) {
+    println!("fault {:>2} of {of}: {} ({} events committed)", number + 1, step.fault.text(), pace.committed());
+}
+
+/// Waits until the outbox is empty; the dead letters that there are.
+fn drained(stage: &mut Stage<'_>, runtime: &Runtime, database: &str) -> Result<i64> {
+    deadline::wait("the outbox is empty", DRAIN_LIMIT, || {
+        stage.check()?;
+        let remaining = runtime.block_on(database::remaining(database))?;
+        Ok((remaining.pending == 0).then_some(remaining.dead_letters))
+    })
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = folders::target().join("faults").join(std::process::id().to_string());
+    fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
+    Ok(folder)
+}

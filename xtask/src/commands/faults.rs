@@ -1,0 +1,64 @@
+//! `cargo xtask faults`: relays and servers are killed, paused and restarted while writers commit, and every event is
+//! accounted for.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::finish;
+use crate::{folders, run, stages::Stages};
+
+/// What a fault run is made of. The program's own help says what each means.
+#[derive(Debug, Clone, Args)]
+pub struct FaultOptions {
+    /// Events that the writers commit, at least
+    #[arg(long, default_value_t = 100_000)]
+    pub events: u64,
+    /// Replays the faults of an earlier run
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Lease of the relays
+    #[arg(long, default_value = "3s")]
+    pub lease: String,
+}
+
+/// Builds the relays in release and runs faults on servers of its own.
+///
+/// # Errors
+///
+/// The services cannot be had, the program does not compile, or a promise was broken.
+pub fn faults(options: &FaultOptions) -> Result<()> {
+    let mut stages = Stages::default();
+    let result = stages_of(&mut stages, options, Profile::Release);
+    let finished = finish(&stages, "faults");
+    result.and(finished)
+}
+
+/// How the program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// As tests are.
+    Dev,
+    /// Optimized.
+    Release,
+}
+
+/// Builds and runs as stages of a task.
+pub(super) fn stages_of(stages: &mut Stages, options: &FaultOptions, profile: Profile) -> Result<()> {
+    let (argument, folder) = match profile {
+        Profile::Dev => ("--profile=dev", "debug"),
+        Profile::Release => ("--profile=release", "release"),
+    };
+    stages.run("build fault runs", || {
+        run::succeed(run::cargo().args(["build", "--locked", "--package", "outbox-faults", argument]))
+    })?;
+    stages.run("fault runs", || {
+        let mut program = Command::new(folders::target().join(folder).join("outbox-faults"));
+        program.args(["run", "--events", &options.events.to_string(), "--lease", &options.lease]);
+        if let Some(seed) = options.seed {
+            program.args(["--seed", &seed.to_string()]);
+        }
+        run::succeed(&mut program)
+    })
+}
