@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::broker;
 use super::relays;
+use super::scenario::ELSEWHERE;
 use super::world::{State, World};
 
 /// Lets faults happen over the rough time of the run.
@@ -80,7 +81,10 @@ async fn fault(world: &Arc<World>) {
         7 => lose_a_session(world),
         8 => step_the_clock(world, everybody),
         9 => world.step(|state| {
-            let topic = world.scenario.topics[state.dice.below(world.scenario.topics.len())].clone();
+            let mut topic = world.scenario.topics[state.dice.below(world.scenario.topics.len())].clone();
+            if world.scenario.two_routes && state.dice.once_in(2) {
+                topic = format!("{topic}.{ELSEWHERE}");
+            }
             let time = state.dice.millis(10, 3_000);
             state.note(|| format!("topic {topic} is missing for {time:?}"));
             state.broker.missing_until.insert(topic, Instant::now() + time);

@@ -14,6 +14,8 @@
 //! ```
 
 mod broker;
+#[cfg(test)]
+mod conformance;
 mod database;
 mod defect;
 mod dice;
@@ -38,7 +40,7 @@ use scenario::Scenario;
 use world::World;
 
 /// How long the backlog may take to drain, in virtual time, once the faults have ended.
-const DRAIN_LIMIT: Duration = Duration::from_secs(180);
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How to run a seed.
 #[derive(Debug, Clone, Copy, Default)]

@@ -54,8 +54,10 @@ fn live(
             let what = match &end {
                 Ok(End::Left(Ok(report))) => {
                     let drained = report.drained;
-                    if !drained {
-                        state.ledger.fault(1);
+                    if state.ending && !drained {
+                        let held = report.stats.in_flight;
+                        let what = format!("relay {number} holds {held} messages though all are delivered");
+                        state.ledger.violated(ViolationKind::Stuck, what);
                     }
                     return state.note(|| format!("relay {number} left, drained: {drained}"));
                 }
@@ -89,7 +91,14 @@ async fn run(
     let storage = SimStorage::new(world.clone(), number);
     let transport = SimTransport { world: world.clone(), relay: number };
     match Relay::builder(storage, transport).config(config).build() {
-        Ok(relay) => relay.run(async move { drop(asked_to_leave.await) }).await,
+        Ok(relay) => {
+            world.step(|state| {
+                if let Some(control) = state.relays.get_mut(&number) {
+                    control.handle = Some(relay.handle());
+                }
+            });
+            relay.run(async move { drop(asked_to_leave.await) }).await
+        }
         Err(invalid) => {
             world.violated(ViolationKind::Broken, invalid.to_string());
             std::future::pending().await

@@ -17,6 +17,10 @@ pub(super) struct Scenario {
     pub(super) lanes: LaneOrdering,
     pub(super) topics: Vec<String>,
     pub(super) partitions: u32,
+    /// Some messages of a key go to another topic than the others.
+    pub(super) two_routes: bool,
+    /// Writers tell a relay that they committed.
+    pub(super) nudges: bool,
     pub(super) writing: Writing,
     /// How long faults happen; writers are done by then, give or take a transaction.
     pub(super) rough: Duration,
@@ -65,6 +69,8 @@ impl Scenario {
             relays: dice.pick(&[1, 2, 2, 3, 4]),
             lanes: if dice.once_in(5) { LaneOrdering::OneInFlight } else { LaneOrdering::Pipelined },
             partitions: dice.pick(&[1, 2, 3]),
+            two_routes: dice.once_in(4),
+            nudges: dice.once_in(3),
             writing,
             rough,
             storage_fault_every: if quiet { 0 } else { dice.pick(&[0, 15, 40, 120]) },
@@ -80,6 +86,9 @@ impl Scenario {
         self.storage_fault_every == 0 && self.broker_fault_every == 0 && self.faults == 0
     }
 }
+
+/// The event type of messages that go to a topic of their own, named after their aggregate type.
+pub(super) const ELSEWHERE: &str = "elsewhere";
 
 impl Writing {
     fn throw(dice: &mut Dice, rough: Duration) -> Self {

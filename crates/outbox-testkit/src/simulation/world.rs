@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use outbox_core::relay::RelayHandle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -51,6 +52,7 @@ pub(super) struct Control {
     pub(super) crashed: bool,
     /// Crashes when it was polled so many times more.
     pub(super) polls_left: Option<u64>,
+    pub(super) handle: Option<RelayHandle>,
     pub(super) leave: Option<oneshot::Sender<()>>,
     pub(super) waker: Option<Waker>,
 }

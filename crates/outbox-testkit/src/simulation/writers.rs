@@ -8,6 +8,7 @@ use bytes::Bytes;
 use outbox_core::Message;
 use outbox_core::message::{Headers, Payload};
 use outbox_core::ports::ShardId;
+use outbox_core::relay::RelayHandle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::database::{Key, Micros, Row, Transaction, timestamp};
 use super::dice::Dice;
 use super::ledger::{Nature, Record};
-use super::scenario::MAX_MESSAGE_BYTES;
+use super::scenario::{ELSEWHERE, MAX_MESSAGE_BYTES};
 use super::world::World;
 
 /// The rows of the service that writers lock before they append: one for each key.
@@ -107,6 +108,9 @@ impl Writer {
                 state.database.commit(transaction);
                 state.ledger.committed(&ids);
             }
+            if self.world.scenario.nudges {
+                state.relays.values().filter_map(|control| control.handle.as_ref()).for_each(RelayHandle::nudge);
+            }
             let verb = if rolls_back { "rolls back" } else { "commits" };
             let seqs: Vec<i64> = ids.iter().filter_map(|id| state.ledger.find(*id)).map(|record| record.seq).collect();
             state.note(|| format!("writer {} {verb} {seqs:?}", self.number));
@@ -164,20 +168,29 @@ impl Writer {
         let bytes = if too_large { MAX_MESSAGE_BYTES + 1 } else { self.dice.below(300) };
         let scheduled = self.dice.once_in(writing.scheduled_every);
         let delay = Micros::try_from(self.dice.between(0, 3_000_000)).unwrap_or(0) - 500_000;
+        let elsewhere = self.world.scenario.two_routes && self.dice.once_in(3);
         let message = Message {
             id: Uuid::from_u64_pair(self.world.scenario.seed | 1 << 63, self.number << 32 | self.appended),
             shard: ShardId(0),
             seq: 0,
             aggregate_type: key.as_ref().map_or(&topics[0], |(kind, _)| kind).clone(),
             aggregate_id: key.map(|(_, id)| id),
-            event_type: "simulated".to_owned(),
+            event_type: if elsewhere { ELSEWHERE } else { "simulated" }.to_owned(),
             payload: Payload(Bytes::from(vec![0; bytes])),
             content_type: "application/octet-stream".to_owned(),
             headers: Headers::default(),
             occurred_at: timestamp(now),
             attempts: 0,
         };
-        (Row { message, available_at: scheduled.then_some(now + delay), retry_at: None }, nature)
+        (
+            Row {
+                message,
+                available_at: scheduled.then_some(now + delay),
+                retry_at: None,
+                undecodable: nature == Nature::Undecodable,
+            },
+            nature,
+        )
     }
 }
 
@@ -191,7 +204,7 @@ fn nature(dice: &mut Dice, refused_every: u64, max_attempts: u32) -> Nature {
         6 => Nature::RefusedTimes(u32::MAX),
         7 | 8 => Nature::Rejected,
         9 => Nature::RefusedLocally,
-        10 => Nature::Unroutable,
+        10 => dice.pick(&[Nature::Unroutable, Nature::Undecodable]),
         _ => Nature::Poison,
     }
 }

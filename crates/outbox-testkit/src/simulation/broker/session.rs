@@ -40,7 +40,9 @@ impl Session for SimSession {
 
     fn slot(&self, route: &RouteName, message: &Message) -> Slot {
         let partitions = self.world.scenario.partitions;
-        let topic = self.world.scenario.topics.iter().position(|topic| **topic == **route).unwrap_or(0);
+        let kind = message.aggregate_type.as_str();
+        let topic = self.world.scenario.topics.iter().position(|topic| topic == kind).unwrap_or(0) * 2;
+        let topic = topic + usize::from(**route != *kind);
         let hash = message.lane().map_or(message.id.as_u64_pair().1, |lane| lane.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let partition = u32::try_from((hash >> 40) % u64::from(partitions)).unwrap_or(0);
         Slot(u32::try_from(topic).unwrap_or(0) * partitions + partition)

@@ -8,6 +8,7 @@ use outbox_core::ports::{LaneOrdering, OutcomeSink, Reason, RouteName, Session, 
 use super::Producer;
 use super::session::SimSession;
 use crate::simulation::ledger::Nature;
+use crate::simulation::scenario::ELSEWHERE;
 use crate::simulation::world::{World, on_server};
 
 /// The way of one relay's process to the broker. The topic is the aggregate type.
@@ -27,6 +28,9 @@ impl Transport for SimTransport {
         if state.ledger.find(message.id).is_some_and(|record| record.nature == Nature::Unroutable) {
             state.ledger.rejected(message.id);
             return Err(Reason::new("no topic can have this name"));
+        }
+        if message.event_type == ELSEWHERE {
+            return Ok(format!("{}.{ELSEWHERE}", message.aggregate_type).into());
         }
         Ok(message.aggregate_type.as_str().into())
     }

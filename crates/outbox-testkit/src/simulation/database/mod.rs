@@ -44,6 +44,8 @@ pub(super) struct Row {
     pub(super) message: Message,
     pub(super) available_at: Option<Micros>,
     pub(super) retry_at: Option<Micros>,
+    /// Holds a value that no reader can make a message of.
+    pub(super) undecodable: bool,
 }
 
 #[derive(Debug, Clone, Default)]

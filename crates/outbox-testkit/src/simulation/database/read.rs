@@ -162,17 +162,17 @@ impl<'a> Taking<'a> {
             return true;
         }
         let size = message.payload.0.len();
-        let refused = size > self.limits.max_message_bytes;
+        let too_large = (size > self.limits.max_message_bytes).then_some(DeadReason::TooLarge);
+        let refused = row.undecodable.then_some(DeadReason::Undecodable).or(too_large);
         let full = self.batch.messages.len() + self.batch.refused.len() >= self.limits.rows
-            || (!refused && !self.batch.messages.is_empty() && self.bytes + size > self.limits.bytes);
+            || (refused.is_none() && !self.batch.messages.is_empty() && self.bytes + size > self.limits.bytes);
         if full {
             self.more = true;
             return false;
         }
         self.taken.insert(message.seq);
-        if refused {
-            let (position, lane) = (message.position(), message.lane());
-            self.batch.refused.push(Refused { position, lane, reason: DeadReason::TooLarge });
+        if let Some(reason) = refused {
+            self.batch.refused.push(Refused { position: message.position(), lane: message.lane(), reason });
         } else {
             self.bytes += size;
             self.batch.messages.push(message.clone());

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{Database, DeadRow, Key, Micros, Row};
 
+/// What a table keeps of an error's text.
+const ERROR_CHARS: usize = 2_000;
+
 impl Database {
     /// Removes rows that match; says which.
     pub(in crate::simulation) fn delete(&mut self, positions: &[Position]) -> Vec<Position> {
@@ -31,7 +34,7 @@ impl Database {
         let dead = DeadRow {
             row,
             reason: burial.reason,
-            error: burial.error.clone(),
+            error: burial.error.chars().take(ERROR_CHARS).collect(),
             outcome_unknown: burial.outcome_unknown,
             died_at: now,
         };

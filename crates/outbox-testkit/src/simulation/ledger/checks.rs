@@ -122,6 +122,7 @@ impl Ledger {
             DeadReason::AttemptsExhausted => record.retries >= max_attempts,
             DeadReason::Rejected => record.rejected,
             DeadReason::TooLarge => record.too_large,
+            DeadReason::Undecodable => record.nature == Nature::Undecodable,
             _ => false,
         };
         if !deserved {

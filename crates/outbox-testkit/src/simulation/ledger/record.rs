@@ -43,6 +43,8 @@ pub(in crate::simulation) enum Nature {
     RefusedLocally,
     /// Has no route.
     Unroutable,
+    /// Its row cannot be read: the reader refuses it.
+    Undecodable,
     /// Fails every batch that it is in, with no message named.
     Poison,
 }
