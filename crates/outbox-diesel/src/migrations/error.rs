@@ -21,6 +21,9 @@ pub enum MigrationError {
         /// The version in the database.
         found: i32,
     },
+    /// The database cannot have such tables.
+    #[error(transparent)]
+    Tables(#[from] crate::InvalidTables),
     /// A target version that does not exist.
     #[error("there is no schema version {requested}: use 0 to {EXPECTED_VERSION}")]
     UnknownVersion {

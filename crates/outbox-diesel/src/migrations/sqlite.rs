@@ -158,6 +158,7 @@ pub fn verify_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), S
 
 /// The schema version; 0 when there is no outbox.
 fn version(conn: &mut SqliteConnection, tables: &Tables) -> Result<i32, MigrationError> {
+    tables.clone().without_schema()?;
     let failed = || MigrationError::database("read the version table");
     let table = format!("{}schema", tables.prefix());
     let exists = Sql::<_, Integer>::new(
