@@ -63,9 +63,14 @@ impl Connector {
         &self.target
     }
 
+    /// A connection with the server's own settings. Errors are as those of [`connect`](Self::connect).
+    pub(super) async fn plain(&self) -> ConnectionResult<AsyncPgConnection> {
+        self.tls.connect(&self.config).await.map_err(|error| self.connect_error(&error))
+    }
+
     /// A connection for statements. `InvalidConnectionUrl` is what somebody has to repair; all else may pass.
     pub(super) async fn connect(&self, statement_timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
-        let mut connection = self.tls.connect(&self.config).await.map_err(|error| self.connect_error(&error))?;
+        let mut connection = self.plain().await?;
         let session = format!("{SESSION} SET statement_timeout = {};", statement_timeout.as_millis().max(1));
         connection.batch_execute(&session).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)

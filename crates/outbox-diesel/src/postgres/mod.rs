@@ -8,6 +8,7 @@ mod builder;
 mod check;
 mod connector;
 mod error;
+mod establish;
 mod leases;
 mod notifier;
 mod parked;
@@ -22,4 +23,5 @@ mod url;
 
 pub use append::PostgresOutbox;
 pub use builder::PostgresStorageBuilder;
+pub use establish::establish;
 pub use storage::PostgresStorage;

@@ -10,9 +10,17 @@ use super::take::{Take, Taken};
 use super::{PostgresReader, count, shard_column};
 
 /// How far the sweep is in each shard; it wraps at the floor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SweepCursors {
     after: BTreeMap<ShardId, i64>,
+    /// The shard that the next piece begins with.
+    next: ShardId,
+}
+
+impl Default for SweepCursors {
+    fn default() -> Self {
+        Self { after: BTreeMap::new(), next: ShardId(0) }
+    }
 }
 
 impl SweepCursors {
@@ -23,7 +31,7 @@ impl SweepCursors {
 
 impl PostgresReader {
     pub(super) async fn sweep_once(&mut self, limits: &ReadLimits) -> Result<Batch, StorageError> {
-        let ranges: Vec<_> = self
+        let mut ranges: Vec<_> = self
             .tracker
             .floors()
             .filter(|&(_, floor)| floor > 0)
@@ -35,6 +43,10 @@ impl PostgresReader {
         if ranges.is_empty() {
             return Ok(Batch::default());
         }
+        let turn = ranges.partition_point(|&(shard, ..)| shard < self.sweep.next);
+        ranges.rotate_left(turn);
+        let left_out = ranges.get(limits.rows.max(1)).map(|&(shard, ..)| shard);
+        ranges.truncate(limits.rows.max(1));
         let share = (limits.rows / ranges.len()).max(1);
         let binds = ReadBinds {
             inline_bytes: count(Appetite::inline_bytes(share * ranges.len(), limits)),
@@ -51,6 +63,7 @@ impl PostgresReader {
         let mut cursors: BTreeMap<ShardId, (usize, i64, bool)> =
             ranges.iter().map(|&(shard, after, _)| (shard, (0, after, false))).collect();
         let mut waiting = Vec::new();
+        let mut first_stopped = None;
         for found in reply.found {
             let position = found.position();
             let Some((rows, after, stopped)) = cursors.get_mut(&position.shard) else { continue };
@@ -59,7 +72,10 @@ impl PostgresReader {
                 continue;
             }
             match take.row(found) {
-                Taken::No => *stopped = true,
+                Taken::No => {
+                    *stopped = true;
+                    first_stopped.get_or_insert(position.shard);
+                }
                 outcome => {
                     *after = position.seq;
                     if let Taken::Waits(wake_at) = outcome {
@@ -74,6 +90,8 @@ impl PostgresReader {
             take.batch.more |= cut;
             self.sweep.after.insert(shard, if cut { after } else { 0 });
         }
+        self.sweep.next = first_stopped.or(left_out).unwrap_or(ShardId(0));
+        take.batch.more |= left_out.is_some();
         for (shard, from) in waiting {
             self.due.add(shard, from);
         }
