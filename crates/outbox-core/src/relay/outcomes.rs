@@ -106,7 +106,7 @@ impl Engine {
     /// Nothing of a lane is in flight any more: its block may end, or its deferred entries go on.
     pub(super) fn go_on(&mut self, key: LaneKey) {
         self.release_if_free(key);
-        let route = self.routes.waits_for(key);
+        let mut paused = self.routes.waits_for(key);
         let sick = self.publisher.slots.waits_for(key);
         while let Some(lane) = self.lanes.map.get_mut(&key) {
             if lane.block.is_some() {
@@ -122,8 +122,9 @@ impl Engine {
             }
             let Some(entry) = lane.deferred.pop_front() else { break };
             let (shard, seq) = (entry.message.shard, entry.message.seq);
-            let route = route.or_else(|| self.routes.get(entry.route).is_waiting().then_some(entry.route));
-            if let Some(route) = route {
+            // once one is given up, what follows it in the key waits with it, also what goes to another route
+            paused = paused.or_else(|| self.routes.get(entry.route).is_waiting().then_some(entry.route));
+            if let Some(route) = paused {
                 self.routes.get_mut(route).given_up.add(shard, seq, Some(key));
                 self.forget(&entry);
                 continue;

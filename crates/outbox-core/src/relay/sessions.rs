@@ -48,15 +48,21 @@ impl Engine {
         }
         let mut open: Vec<Entry> = Vec::new();
         let given_up = self.publisher.slots.drain(|entry| open.push(entry));
+        for entry in self.publisher.lose(Instant::now()) {
+            self.ambiguous.insert((entry.message.shard, entry.message.seq));
+            open.push(entry);
+        }
+        self.read_again(open, given_up);
+        self.retry_session();
+    }
+
+    /// Gives up these entries and all that wait for a session: everything is read again. Nothing is in flight any more.
+    fn read_again(&mut self, mut open: Vec<Entry>, given_up: Vec<(ShardId, i64)>) {
         for (_, route) in self.routes.iter_mut() {
             open.extend(route.waiting.drain(..));
         }
         for lane in self.lanes.map.values_mut() {
             open.extend(lane.deferred.drain(..));
-        }
-        for entry in self.publisher.lose(Instant::now()) {
-            self.ambiguous.insert((entry.message.shard, entry.message.seq));
-            open.push(entry);
         }
         for entry in open {
             self.forget(&entry);
@@ -69,7 +75,6 @@ impl Engine {
         for block in self.lanes.session_lost() {
             self.intake.rewind(block.shard, block.rewind_from);
         }
-        self.retry_session();
     }
 
     pub(super) fn on_route_opened(&mut self, id: RouteId, result: Result<(), Outcome>) {
@@ -174,8 +179,13 @@ impl Engine {
 
     /// Forgets a shard. What is still in flight of it dies with the session: nothing else can take it back.
     pub(super) fn leave_shard(&mut self, shard: ShardId) {
-        if self.publisher.is_up() && self.known.of_shard(shard) > 0 {
-            self.lose_session(&Reason::new("a shard was lost with messages in flight"));
+        if self.known.of_shard(shard) > 0 {
+            if self.publisher.is_up() {
+                self.lose_session(&Reason::new("a shard was lost with messages in flight"));
+            } else {
+                // a read that began before the session was lost brought them: they wait for the next session
+                self.read_again(Vec::new(), Vec::new());
+            }
         }
         for position in self.failing.retain(|task| task.position().shard != shard) {
             self.known.remove(position.shard, position.seq);
