@@ -219,6 +219,13 @@ impl OutcomeSink {
         }
     }
 
+    /// Whether the relay has taken every report so far. A session that finds out about failures beside
+    /// [`Session::send`] asks it there: as long as the relay may not know of a lane's failure, what it sends of that
+    /// lane is [`Outcome::NotSent`].
+    pub fn is_taken(&self) -> bool {
+        self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Reports that the whole session is lost, with no message to name.
     pub fn session_lost(&self, reason: Reason) {
         self.report(Ticket(u64::MAX), Outcome::SessionLost(reason));

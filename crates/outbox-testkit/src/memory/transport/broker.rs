@@ -40,8 +40,8 @@ struct Live {
     sink: OutcomeSink,
     /// Calls of `send` so far.
     calls: u64,
-    /// Lanes that failed, with the calls of `send` there had been when that was reported.
-    failed: HashMap<LaneKey, u64>,
+    /// Lanes that failed, with the last call of `send` in which the relay may not have known; `None`: it may not know yet.
+    failed: HashMap<LaneKey, Option<u64>>,
 }
 
 impl Broker {
@@ -90,6 +90,11 @@ impl Broker {
     /// Counts a call of `send`; its number.
     pub(super) fn begin_call(&mut self, session: u64) -> Option<u64> {
         let live = self.sessions.get_mut(&session)?;
+        if live.sink.is_taken() {
+            for last_unaware_call in live.failed.values_mut() {
+                last_unaware_call.get_or_insert(live.calls);
+            }
+        }
         live.calls += 1;
         Some(live.calls)
     }
@@ -97,8 +102,8 @@ impl Broker {
     /// Publishes a message of a call or reports why not. Does nothing for a session that is gone.
     pub(super) fn deliver(&mut self, session: u64, call: u64, outgoing: Outgoing, max_message_bytes: usize) {
         let Some(live) = self.sessions.get(&session) else { return };
-        let follows_failure =
-            outgoing.lane.and_then(|lane| live.failed.get(&lane)).is_some_and(|&failed| call <= failed);
+        let failed = outgoing.lane.and_then(|lane| live.failed.get(&lane));
+        let follows_failure = failed.is_some_and(|last_unaware_call| last_unaware_call.is_none_or(|last| call <= last));
         let outcome = if follows_failure { Outcome::NotSent } else { self.outcome_of(&outgoing, max_message_bytes) };
         let Some(live) = self.sessions.get_mut(&session) else { return };
         match &outcome {
@@ -112,7 +117,7 @@ impl Broker {
                 self.sessions.remove(&session);
                 return;
             }
-            _ => live.failed.extend(outgoing.lane.map(|lane| (lane, live.calls))),
+            _ => live.failed.extend(outgoing.lane.map(|lane| (lane, None))),
         }
         live.sink.report(outgoing.ticket, outcome);
     }
