@@ -5,6 +5,7 @@ mod conformance;
 mod connections;
 mod database;
 mod notify;
+mod order;
 mod plain_inserts;
 mod plans;
 mod refused_rows;
