@@ -19,7 +19,7 @@ use crate::deliveries::Producer;
 pub(crate) fn partitions_of(producer: &Producer, topic: &str, timeout: Duration) -> Result<u32, Outcome> {
     let metadata = producer.client().fetch_metadata(Some(topic), timeout).map_err(|error| {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let text = format!("topic {topic}: no answer about its partitions within {} s: {code}", timeout.as_secs_f32());
+        let text = format!("topic {topic}: no broker told its partitions within {timeout:?}: {code}");
         Outcome::SessionLost(Reason::new(text))
     })?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
