@@ -1,0 +1,54 @@
+//! What can be asked for on the command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Benchmarks of the relay on real PostgreSQL and Kafka. Run it with `cargo xtask bench`, which starts both.
+#[derive(Debug, Clone, Parser)]
+pub struct Options {
+    /// Which measurements, by their letters, for example `a,d`. All of them otherwise.
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(LETTERS))]
+    pub only: Vec<String>,
+    /// Rounds of each measurement; the variants take turns within a round.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Rows of a drain.
+    #[arg(long, default_value_t = 200_000, value_parser = rows)]
+    pub rows: usize,
+    /// Rows of the large backlog in (c) and (g).
+    #[arg(long, default_value_t = 5_000_000, value_parser = rows)]
+    pub backlog: usize,
+    /// Rows of parked keys and scheduled rows in (h).
+    #[arg(long, default_value_t = 1_000_000, value_parser = rows)]
+    pub waiting: usize,
+    /// Seconds of each latency and append measurement.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Rows of one read of our relay; its default otherwise.
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Messages that our relay may have in flight; its default otherwise.
+    #[arg(long)]
+    pub max_in_flight: Option<usize>,
+    /// Where the samples go, as JSON.
+    #[arg(long, default_value = "target/bench/report.json")]
+    pub json: PathBuf,
+}
+
+/// The letters of all measurements.
+pub const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+impl Options {
+    /// Whether a measurement is wanted.
+    pub fn wants(&self, letter: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| wanted == letter)
+    }
+}
+
+fn rows(text: &str) -> Result<usize, String> {
+    match text.replace('_', "").parse() {
+        Ok(rows) if (1_000..=50_000_000).contains(&rows) => Ok(rows),
+        _ => Err("it must be 1000 to 50000000".to_owned()),
+    }
+}

@@ -1,0 +1,77 @@
+//! What is compared: our relay, the row-claiming baseline, and the two halves of a relay alone.
+
+mod baseline;
+mod child;
+mod keyset;
+mod ours;
+mod producer;
+mod sender;
+
+pub use baseline::Baseline;
+pub use child::{ChildRelay, RelayProcess};
+pub use keyset::read_alone;
+pub use ours::{OurRelay, drain, wait_for};
+pub use producer::produce_alone;
+
+use std::time::{Duration, Instant};
+
+use crate::services::process_cpu;
+
+/// How a drain went.
+#[derive(Debug, Clone, Copy)]
+pub struct Drained {
+    /// Events from the start of the clock on.
+    pub events: u64,
+    /// From the first confirmed event to the last removed one.
+    pub took: Duration,
+    /// From the start of the relay to the first confirmed event: connecting, leases, topic look-up.
+    pub start_up: Duration,
+    /// Processor time of this process over `took`; `None` when it is not known.
+    pub cpu: Option<Duration>,
+}
+
+impl Drained {
+    /// Events a second, start-up left out.
+    pub fn rate(&self) -> f64 {
+        as_f64(self.events) / self.took.as_secs_f64()
+    }
+
+    /// Start-up and drain.
+    pub fn total(&self) -> Duration {
+        self.start_up + self.took
+    }
+}
+
+/// A count as a number to divide.
+pub fn as_f64(count: u64) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}
+
+/// Times a drain from its start over its first confirmation to its end.
+#[derive(Debug)]
+struct Stopwatch {
+    started: Instant,
+    first: Option<(Instant, u64, Option<Duration>)>,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { started: Instant::now(), first: None }
+    }
+
+    /// Something was confirmed; `removed` events were gone by then. Only the first call counts.
+    fn confirmed(&mut self, removed: u64) {
+        self.first.get_or_insert_with(|| (Instant::now(), removed, process_cpu()));
+    }
+
+    fn stop(&self, removed: u64) -> Drained {
+        let end = Instant::now();
+        let (first, before, cpu) = self.first.unwrap_or((self.started, 0, None));
+        Drained {
+            events: removed.saturating_sub(before),
+            took: end - first,
+            start_up: first - self.started,
+            cpu: process_cpu().and_then(|now| now.checked_sub(cpu?)),
+        }
+    }
+}
