@@ -1,3 +1,5 @@
+use super::MigrationError;
+
 /// The schema version that this program works with: it refuses any other.
 pub const EXPECTED_VERSION: i32 = 1;
 
@@ -41,6 +43,15 @@ pub(super) fn migrations(
     upto: i32,
 ) -> impl DoubleEndedIterator<Item = &'static Migration> {
     backend.migrations().iter().filter(move |migration| after < migration.version && migration.version <= upto)
+}
+
+/// A target version that exists.
+pub(super) fn known_target(requested: i32) -> Result<i32, MigrationError> {
+    if (0..=EXPECTED_VERSION).contains(&requested) {
+        Ok(requested)
+    } else {
+        Err(MigrationError::UnknownVersion { requested })
+    }
 }
 
 const POSTGRES: &[Migration] = &[Migration {

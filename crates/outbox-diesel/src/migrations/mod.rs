@@ -1,6 +1,6 @@
 //! The outbox's own migrations: plain SQL, applied with a version table of their own or printed for another tool.
 //!
-//! `up`, `down`, `status` and `verify` are in [`postgres`](self::postgres) and [`sqlite`](self::sqlite); this module holds what
+//! `up`, `down`, `status` and `verify` are in the modules `postgres` and `sqlite` behind their features; this module holds what
 //! they share. The SQL is in `migrations/<backend>/NNNN_name/{up,down}.sql`.
 
 mod catalog;
@@ -8,6 +8,8 @@ mod error;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod print;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod shared;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod status;
@@ -17,5 +19,4 @@ pub use error::MigrationError;
 pub use print::{print_down, print_up};
 pub use status::{AppliedMigration, MigrationStatus, PendingRows};
 
-use catalog::migrations;
-use status::{Progress, status_of};
+use catalog::{known_target, migrations};

@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use super::{Backend, MigrationError, migrations, status::known_target};
+use super::{Backend, MigrationError, known_target, migrations};
 use crate::Tables;
 
 /// The SQL that leads from schema version `from` (0: nothing) to `to`, for people who run migrations with another tool. It

@@ -15,8 +15,8 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::print::create_versions;
-use super::status::{known_target, known_version};
-use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, Progress, migrations, status_of};
+use super::shared::{Progress, known_version, status_of};
+use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, known_target, migrations};
 use crate::Tables;
 use crate::sql::{Sql, bind};
 use crate::sqlite::storage_error;
@@ -153,7 +153,7 @@ pub fn verify_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), S
         MigrationError::Database { action, source } => storage_error(&action, source),
         other => StorageError::new(StorageErrorKind::Refused, other.to_string()),
     })?;
-    super::status::matches_expected(found, tables)
+    super::shared::matches_expected(found, tables)
 }
 
 /// The schema version; 0 when there is no outbox.
@@ -176,7 +176,7 @@ fn version(conn: &mut SqliteConnection, tables: &Tables) -> Result<i32, Migratio
 }
 
 fn refuse_to_lose_rows(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), MigrationError> {
-    let text = tables.render(super::status::COUNT_ROWS);
+    let text = tables.render(super::shared::COUNT_ROWS);
     let (pending, dead_letters) = Sql::<_, (BigInt, BigInt)>::new(&text, ())
         .get_result::<(i64, i64)>(conn)
         .map_err(MigrationError::database("count the messages"))?;

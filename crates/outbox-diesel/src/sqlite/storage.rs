@@ -75,24 +75,17 @@ impl SqliteStorageBuilder {
         self
     }
 
-    /// Opens the file once to see that it can be. The schema is checked by [`Storage::check`].
+    /// The storage. Does no I/O: the file is opened by the first call.
     ///
     /// # Errors
     ///
-    /// [`StorageErrorKind::Unavailable`] when the file does not exist or cannot be opened;
-    /// [`StorageErrorKind::Refused`] for a database in memory, a schema in [`tables`](Self::tables), or a file that is no
-    /// SQLite database.
-    ///
-    /// # Cancellation
-    ///
-    /// Dropping the future leaves nothing behind.
-    pub async fn connect(self) -> Result<SqliteStorage, StorageError> {
+    /// [`StorageErrorKind::Refused`] for a database in memory and for a schema in [`tables`](Self::tables).
+    pub fn build(self) -> Result<SqliteStorage, StorageError> {
         let tables = self
             .tables
             .without_schema()
             .map_err(|error| StorageError::new(StorageErrorKind::Refused, error.to_string()))?;
         let checks = Worker::new(Arc::new(Opener { file: self.file?, on_connect: self.on_connect }));
-        checks.run("open the SQLite database", |_| Ok(())).await?;
         Ok(SqliteStorage {
             leases: SqliteLeases::new(checks.another(), &tables),
             settler: SqliteSettler::new(checks.another(), &tables),
@@ -100,6 +93,22 @@ impl SqliteStorageBuilder {
             tables,
             checks,
         })
+    }
+
+    /// The storage, with the file opened once to see that it can be. The schema is checked by [`Storage::check`].
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build); [`StorageErrorKind::Unavailable`] when the file does not exist or cannot be opened;
+    /// [`StorageErrorKind::Refused`] when it is no SQLite database.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn connect(self) -> Result<SqliteStorage, StorageError> {
+        let storage = self.build()?;
+        storage.checks.run("open the SQLite database", |_| Ok(())).await?;
+        Ok(storage)
     }
 }
 

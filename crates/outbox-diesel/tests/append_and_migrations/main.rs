@@ -13,6 +13,8 @@ mod migrations_postgres;
 mod migrations_sqlite;
 #[cfg(feature = "postgres")]
 mod postgres_schema;
+#[cfg(feature = "postgres")]
+mod roles;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod statements;
 
