@@ -113,15 +113,8 @@ impl Patience {
     /// # Panics
     ///
     /// When the time is up.
-    pub(crate) fn check(&self, what: impl FnOnce() -> String) {
-        assert!(Instant::now() < self.deadline, "not within {} s: {}", CONDITION_DEADLINE.as_secs(), what());
-    }
-
-    /// # Panics
-    ///
-    /// When the time is up.
     pub(crate) async fn wait(&self, what: impl FnOnce() -> String) {
-        self.check(what);
+        assert!(Instant::now() < self.deadline, "not within {} s: {}", CONDITION_DEADLINE.as_secs(), what());
         sleep(LOOK_INTERVAL).await;
     }
 }

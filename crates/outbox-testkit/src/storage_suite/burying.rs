@@ -118,6 +118,7 @@ async fn dead_letters_are_listed_by_seq_a_page_at_a_time(subject: &Subject) {
         let page = subject.admin().dead_letters(after_seq, 3).await.expect("dead_letters");
         assert!(page.len() <= 3);
         let Some(last) = page.last() else { break };
+        assert!(page.iter().all(|letter| letter.position.seq > after_seq), "a page starts before `after_seq`");
         after_seq = last.position.seq;
         listed.extend(page.iter().map(|letter| letter.position.id));
     }

@@ -94,10 +94,10 @@ async fn a_heartbeat_returns_what_is_held(subject: &Subject) {
 
 async fn a_heartbeat_prolongs_the_leases(subject: &Subject) {
     let (one, other) = (relay("a"), relay("b"));
-    let lease = SHORT * 4;
+    let lease = SHORT * 10; // long against any hiccup of the machine
     acquire_all(subject, &one, lease).await;
     let start = Instant::now();
-    while start.elapsed() < lease * 2 {
+    while start.elapsed() < lease + SHORT * 3 {
         let beat = subject.leases().heartbeat(&one, lease, true).await.expect("heartbeat");
         assert_eq!(beat.held.len(), usize::from(subject.shards), "a lease was lost after {:?}", start.elapsed());
         assert!(acquire(subject, &other, lease).await.is_empty(), "taken after {:?}", start.elapsed());

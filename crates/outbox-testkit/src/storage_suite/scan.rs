@@ -65,8 +65,9 @@ impl Scan {
     pub(super) async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         let patience = Patience::new();
         while !condition(self) {
-            let batch = self.read().await;
-            if !batch.more && !condition(self) {
+            let known = self.known.len();
+            self.read().await;
+            if self.known.len() == known && !condition(self) {
                 patience.wait(|| format!("{what}; {} messages were returned", self.seen.len())).await;
             }
         }
@@ -90,9 +91,11 @@ impl Scan {
         while quiet_reads < QUIET_READS {
             let known = self.known.len();
             let batch = self.read().await;
-            let is_quiet = !batch.more && self.known.len() == known;
-            quiet_reads = if is_quiet { quiet_reads + 1 } else { 0 };
-            patience.check(|| "a read returns nothing new, and `more` is false, when nothing is appended".to_owned());
+            let is_new = self.known.len() > known;
+            quiet_reads = if is_new || batch.more { 0 } else { quiet_reads + 1 };
+            if batch.more && !is_new {
+                patience.wait(|| "`more` is true, and the reads return nothing new".to_owned()).await;
+            }
         }
     }
 
