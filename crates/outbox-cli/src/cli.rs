@@ -57,7 +57,9 @@ fn variable_of(text: &str) -> Option<String> {
     let command = Cli::command();
     let flags = command.get_subcommands().flat_map(Command::get_arguments);
     let mut named = flags.filter(|flag| flag.get_long().is_some_and(|long| text.contains(&format!("'--{long} "))));
-    named.find_map(|flag| flag.get_env().filter(|name| std::env::var_os(name).is_some()).and_then(|name| name.to_str()).map(str::to_owned))
+    named.find_map(|flag| {
+        flag.get_env().filter(|name| std::env::var_os(name).is_some()).and_then(|name| name.to_str()).map(str::to_owned)
+    })
 }
 
 /// Refuses variables that nothing reads: a typo would otherwise run with a default in silence.

@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn the_scheme_decides() {
         assert!(matches!(Database::parse("postgresql://db/x"), Ok(Database::Postgres(_))));
-        assert!(matches!(Database::parse("sqlite:///tmp/a.db"), Ok(Database::Sqlite(path)) if path == PathBuf::from("/tmp/a.db")));
+        assert!(
+            matches!(Database::parse("sqlite:///tmp/a.db"), Ok(Database::Sqlite(path)) if path == PathBuf::from("/tmp/a.db"))
+        );
         assert!(matches!(Database::parse("sqlite:a.db"), Ok(Database::Sqlite(path)) if path == PathBuf::from("a.db")));
     }
 

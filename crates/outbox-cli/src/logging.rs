@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, stderr};
 
 use anyhow::{Context, Result};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Environment variable with the log filter, for example `debug` or `outbox_core=debug,warn`.
 pub(crate) const FILTER_VARIABLE: &str = "OUTBOX_LOG";
@@ -15,16 +16,34 @@ pub(crate) const FILTER_VARIABLE: &str = "OUTBOX_LOG";
 /// When the variable holds no valid filter.
 pub(crate) fn start(default: &str) -> Result<()> {
     let filter = match std::env::var(FILTER_VARIABLE) {
-        Ok(text) => EnvFilter::try_new(&text)
-            .with_context(|| format!("{FILTER_VARIABLE} is no log filter; allowed: for example info, or outbox_core=debug,warn"))?,
+        Ok(text) => EnvFilter::try_new(&text).with_context(|| {
+            format!("{FILTER_VARIABLE} is no log filter; allowed: for example info, or outbox_core=debug,warn")
+        })?,
         Err(_) => EnvFilter::try_new(default).context("the default log filter is invalid")?,
     };
     let colors = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colors)
-        .with_target(false)
-        .with_writer(stderr)
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colors).with_target(false).with_writer(stderr);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(|event| harmless(event.target(), *event.level())))
+        .with(lines)
         .try_init()
         .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Whether a library's log line cannot hold a payload, whatever the filter says: the PostgreSQL driver prints the parameters of
+/// every statement at debug level.
+fn harmless(target: &str, level: Level) -> bool {
+    level <= Level::INFO || !target.starts_with("tokio_postgres")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_with_their_parameters_are_never_logged() {
+        assert!(!harmless("tokio_postgres::query", Level::DEBUG) && !harmless("tokio_postgres", Level::TRACE));
+        assert!(harmless("tokio_postgres::connection", Level::INFO) && harmless("outbox_core::relay", Level::TRACE));
+    }
 }

@@ -39,7 +39,9 @@ impl fmt::Debug for Secrets {
 /// Whether a librdkafka property holds a secret.
 pub(crate) fn is_secret_property(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "secret", "token", "jaas", ".pem", "ssl.key", "oauthbearer.config"].iter().any(|part| name.contains(part))
+    ["password", "secret", "token", "jaas", ".pem", "ssl.key", "oauthbearer.config"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// Masks the password in every `scheme://user:password@host` and in every `password=` parameter of a text.
@@ -49,7 +51,8 @@ pub(crate) fn redact_urls(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')).unwrap_or(after.len());
+        let end =
+            after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')).unwrap_or(after.len());
         let (word, tail) = after.split_at(end);
         out.push_str(&redact_authority(word));
         rest = tail;

@@ -81,6 +81,14 @@ pub(crate) fn spoken(duration: Duration) -> String {
     }
 }
 
+/// A text of at most `columns` characters, with an ellipsis when it was longer.
+pub(crate) fn shortened(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+}
+
 fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -115,6 +123,11 @@ mod tests {
     fn a_pair_needs_a_key() {
         assert_eq!(key_value("a.b=c=d"), Ok(("a.b".to_owned(), "c=d".to_owned())));
         assert!(key_value("=x").is_err() && key_value("x").is_err());
+    }
+
+    #[test]
+    fn a_long_text_ends_in_an_ellipsis() {
+        assert_eq!((shortened("añb", 3), shortened("añbc", 3)), ("añb".into(), "añ…".into()));
     }
 
     #[test]

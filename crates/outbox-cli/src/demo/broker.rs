@@ -77,15 +77,32 @@ impl Broker {
             ClientConfig::new().set("bootstrap.servers", brokers).create().context("cannot make a Kafka client")?;
         let new = NewTopic::new(topic, REAL_PARTITIONS, TopicReplication::Fixed(-1));
         let results = admin
-            .create_topics([&new], &AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)).request_timeout(Some(ADMIN_LIMIT)))
+            .create_topics(
+                [&new],
+                &AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)).request_timeout(Some(ADMIN_LIMIT)),
+            )
             .await
             .with_context(|| format!("cannot reach Kafka at {brokers}"))?;
         for result in results {
             result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to make topic {topic}: {code}"))?;
         }
-        let broker = Self { brokers: brokers.to_owned(), topic: topic.to_owned(), partitions: REAL_PARTITIONS, kind: Kind::Real(admin) };
+        let broker = Self {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            partitions: REAL_PARTITIONS,
+            kind: Kind::Real(admin),
+        };
         broker.wait_for_topic().await?;
         Ok(broker)
+    }
+
+    /// How long the transport may ask about a topic. The in-process broker never answers the question how large its
+    /// batches may be.
+    pub(super) fn request_timeout(&self) -> Duration {
+        match self.kind {
+            Kind::InProcess(_) => Duration::from_millis(500),
+            Kind::Real(_) => Duration::from_secs(10),
+        }
     }
 
     /// What to call it.
@@ -117,7 +134,8 @@ impl Broker {
         tokio::task::spawn_blocking(move || {
             let deadline = std::time::Instant::now() + TOPIC_LIMIT;
             while std::time::Instant::now() < deadline {
-                let metadata = consumer.fetch_metadata(Some(&topic), ADMIN_LIMIT).context("cannot look the topic up")?;
+                let metadata =
+                    consumer.fetch_metadata(Some(&topic), ADMIN_LIMIT).context("cannot look the topic up")?;
                 let ready = |topic: &rdkafka::metadata::MetadataTopic| {
                     topic.partitions().iter().filter(|partition| partition.leader() >= 0).count() == partitions
                 };

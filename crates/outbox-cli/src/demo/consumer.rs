@@ -123,7 +123,8 @@ impl Reading {
                 let event = parse(&message).with_context(|| {
                     format!("partition {} offset {} holds no event of the demo", message.partition(), message.offset())
                 })?;
-                let next = self.next.get_mut(message.partition() as usize).context("a partition that was not assigned")?;
+                let next =
+                    self.next.get_mut(message.partition() as usize).context("a partition that was not assigned")?;
                 if message.offset() != *next {
                     bail!("partition {} jumps from offset {} to {}", message.partition(), *next, message.offset());
                 }
@@ -150,7 +151,9 @@ impl Reading {
                 .fetch_watermarks(&self.topic, partition as i32, METADATA_LIMIT)
                 .with_context(|| format!("cannot learn the end of partition {partition}"))?;
             if low > 0 {
-                bail!("the broker has dropped the first {low} records of partition {partition}: run the demo with fewer --events");
+                bail!(
+                    "the broker has dropped the first {low} records of partition {partition}: run the demo with fewer --events"
+                );
             }
             ends.push(high);
         }
@@ -167,7 +170,11 @@ impl Reading {
 
 fn parse(message: &BorrowedMessage<'_>) -> Result<Recorded> {
     let headers = message.headers().context("it has no headers")?;
-    let id = headers.iter().find(|header| header.key == "ce_id").and_then(|header| header.value).context("it has no ce_id")?;
+    let id = headers
+        .iter()
+        .find(|header| header.key == "ce_id")
+        .and_then(|header| header.value)
+        .context("it has no ce_id")?;
     let id = Uuid::try_parse_ascii(id).context("its ce_id is no UUID")?;
     let body: OrderChanged = serde_json::from_slice(message.payload().context("it has no payload")?)?;
     if message.key() != Some(body.order_id.to_string().as_bytes()) {

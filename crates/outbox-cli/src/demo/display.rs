@@ -8,16 +8,21 @@ use std::{
 
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use outbox::{HealthStatus, RelayHandle};
+use outbox::{HealthReason, RelayHandle};
 use tokio::time::MissedTickBehavior;
 
 use super::tally::{Counts, Tally};
-use crate::{output, values::grouped};
+use crate::{
+    output,
+    values::{grouped, shortened},
+};
 
 const FRAME: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(1);
 /// Columns of a bar; with label and figures a line has 76.
 const BAR: usize = 42;
+/// Columns of a line of text.
+const TEXT: usize = 76;
 /// The rate is shown over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -60,7 +65,9 @@ impl Display {
 
     fn trouble(&self) -> Option<String> {
         let health = self.relay.health();
-        (health.status != HealthStatus::Healthy).then(|| health.reasons.first().map(ToString::to_string)).flatten()
+        // Before the relay's first turn there is nothing to tell, and its end ends the demo.
+        let mut reasons = health.reasons.iter().filter(|reason| **reason != HealthReason::NotRunning);
+        reasons.next().map(|reason| shortened(&reason.to_string(), TEXT))
     }
 }
 
@@ -87,22 +94,26 @@ impl Face for Lines {
         if view.at < self.next && !last {
             return;
         }
-        self.next = view.at + LINE_EVERY;
+        while self.next <= view.at {
+            self.next += LINE_EVERY;
+        }
         output::line(format!(
-            "{:>6.1} s  committed {:>8}  delivered {:>8}  rate {:>7}/s  lag {:>6}{}",
+            "{:>6.1} s  committed {:>8}  delivered {:>8}  rate {:>7}/s  lag {:>6}",
             view.at.as_secs_f64(),
             grouped(view.counts.committed),
             grouped(view.counts.delivered),
             grouped(view.rate),
             grouped(view.counts.lag()),
-            view.trouble.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default(),
         ));
+        if let Some(trouble) = &view.trouble {
+            output::line(format!("  {trouble}"));
+        }
     }
 }
 
 /// Four bars and, when something is wrong, a line that says what.
 struct Bars {
-    all: MultiProgress,
+    _all: MultiProgress,
     committed: ProgressBar,
     delivered: ProgressBar,
     rate: ProgressBar,
@@ -131,21 +142,23 @@ impl Bars {
             trouble: add("", "  {msg:.red}", 1),
             rates: VecDeque::with_capacity(BAR),
             frames: 0,
-            all,
+            _all: all,
         }
     }
 
     /// The last rates as a line of blocks, scaled to the highest of them.
     fn sparkline(&self) -> String {
         let peak = self.rates.iter().copied().max().unwrap_or(0).max(1);
-        let step = |rate: &u64| STEPS[(*rate as usize * (STEPS.len() - 1)).div_ceil(peak as usize).min(STEPS.len() - 1)];
+        let step =
+            |rate: &u64| STEPS[(*rate as usize * (STEPS.len() - 1)).div_ceil(peak as usize).min(STEPS.len() - 1)];
         self.rates.iter().map(step).collect()
     }
 }
 
 impl Face for Bars {
     fn draw(&mut self, view: &View, last: bool) {
-        let of = |count: u64, planned: Option<u64>| format!("{} / {}", grouped(count), grouped(planned.unwrap_or(count)));
+        let of =
+            |count: u64, planned: Option<u64>| format!("{} / {}", grouped(count), grouped(planned.unwrap_or(count)));
         self.committed.set_message(of(view.counts.committed, self.committed.length()));
         self.committed.set_position(view.counts.committed);
         self.delivered.set_message(of(view.counts.delivered, self.delivered.length()));
@@ -165,13 +178,13 @@ impl Face for Bars {
         self.lag.set_length(self.lag.length().unwrap_or(1).max(lag).max(100));
         self.lag.set_message(format!("{} events", grouped(lag)));
         self.lag.set_position(lag);
-        self.trouble.set_message(view.trouble.clone().unwrap_or_default().chars().take(74).collect::<String>());
+        self.trouble.set_message(view.trouble.clone().unwrap_or_default());
         if last {
             for bar in [&self.committed, &self.delivered, &self.rate, &self.lag] {
                 bar.abandon();
             }
             self.trouble.finish_and_clear();
-            self.all.set_move_cursor(false);
+            output::line("");
         }
     }
 }

@@ -16,7 +16,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use self::{broker::MOCK_MAX_EVENTS, writers::Work};
-use crate::{database::Database, interrupt::Interrupt, secrets::Secrets, values::grouped};
+use crate::{database::Database, secrets::Secrets, values::grouped};
 
 /// The most events on real services: the verification keeps all of them in memory.
 const REAL_MAX_EVENTS: u64 = 2_000_000;
@@ -73,9 +73,7 @@ impl Demo {
     ///
     /// Tables and a topic on real services stay behind.
     pub(crate) async fn run(self, secrets: &mut Secrets) -> Result<bool> {
-        let plan = self.plan(secrets)?;
-        let interrupt = Interrupt::listen(|| {})?;
-        run::run(plan, interrupt).await
+        run::run(self.plan(secrets)?).await
     }
 
     fn plan(self, secrets: &mut Secrets) -> Result<Plan> {
@@ -83,8 +81,11 @@ impl Demo {
         if let Some(database) = &database {
             database.collect_secrets(secrets);
         }
-        let (most, whose) =
-            if self.kafka.is_none() { (MOCK_MAX_EVENTS, "the in-process broker holds") } else { (REAL_MAX_EVENTS, "the verification holds") };
+        let (most, whose) = if self.kafka.is_none() {
+            (MOCK_MAX_EVENTS, "the in-process broker holds")
+        } else {
+            (REAL_MAX_EVENTS, "the verification holds")
+        };
         within("--events", self.events, 1, most, whose)?;
         within("--writers", self.writers as u64, 1, 64, "the demo runs")?;
         within("--orders", u64::from(self.orders), 100, 1_000_000, "the demo spreads its events over")?;

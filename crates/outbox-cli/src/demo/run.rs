@@ -22,31 +22,32 @@ use super::{
     verify::verify,
     writers::{self, Commit},
 };
-use crate::{database::Database, interrupt::Interrupt, output};
+use crate::{database::Database, interrupt::Interrupt, output, values::shortened};
 
 /// After this long without a delivery the demo stops waiting and lets the verification speak.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Makes the services ready, runs the demo on them and cleans up, also when it failed.
-pub(super) async fn run(plan: Plan, interrupt: Interrupt) -> Result<bool> {
+pub(super) async fn run(plan: Plan) -> Result<bool> {
+    let (database, folder) = database(&plan)?;
+    let interrupt = Interrupt::listen(farewell(&plan, folder.as_ref()))?;
     let broker = match &plan.kafka {
         None => Broker::in_process(AGGREGATE_TYPE)?,
         Some(brokers) => Broker::real(brokers, &format!("{}{AGGREGATE_TYPE}", plan.prefix)).await?,
     };
-    let (database, folder) = database(&plan)?;
-    let shop = shop::open(&database, &plan.prefix).await?;
-    greet(&plan, &database, &broker);
-    let result = deliver_and_verify(&plan, &shop, &broker, interrupt).await;
-    let removed = async {
-        shop.remove().await.context("cannot remove the demo's tables")?;
-        broker.remove().await.context("cannot remove the demo's topic")
+    let result = match shop::open(&database, &plan.prefix).await {
+        Ok(shop) => {
+            greet(&plan, &database, &broker);
+            let result = deliver_and_verify(&plan, &shop, &broker, interrupt).await;
+            let removed = shop.remove().await.context("cannot remove the demo's tables");
+            result.and_then(|held| removed.map(|()| held))
+        }
+        Err(error) => Err(error.context("cannot make the demo's tables")),
     };
-    let removed = removed.await;
+    let removed = broker.remove().await.context("cannot remove the demo's topic");
     drop(folder);
-    let held = result?;
-    removed?;
-    Ok(held)
+    result.and_then(|held| removed.map(|()| held))
 }
 
 /// The database, and the temporary folder that holds it when none was given.
@@ -59,8 +60,25 @@ fn database(plan: &Plan) -> Result<(Database, Option<TempDir>)> {
     Ok((Database::Sqlite(file), Some(folder)))
 }
 
+/// What is done at a second interrupt, where nothing else is cleaned up.
+fn farewell(plan: &Plan, folder: Option<&TempDir>) -> impl FnOnce() + Send + 'static {
+    let folder = folder.map(|folder| folder.path().to_owned());
+    let real = plan.database.is_some() || plan.kafka.is_some();
+    let left = real.then(|| format!("left behind: what is named {}…", plan.prefix));
+    move || {
+        if let Some(folder) = folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        if let Some(left) = left {
+            output::line(left);
+        }
+    }
+}
+
 fn greet(plan: &Plan, database: &Database, broker: &Broker) {
-    let line = |label: &str, text: String| output::line(format!("  {:<10}{text}", style(label).bold()));
+    let line = |label: &str, text: String| {
+        output::line(format!("  {}{}", style(format!("{label:<10}")).bold(), shortened(&text, 66)));
+    };
     output::line("");
     line("database", database.to_string());
     line("broker", broker.describe());
@@ -73,8 +91,10 @@ async fn deliver_and_verify(plan: &Plan, shop: &Arc<dyn Shop>, broker: &Broker, 
     let tally = Arc::new(Tally::default());
     let consumer = Consumer::start(&broker.brokers, &broker.topic, broker.partitions, tally.clone())?;
     let prefix = if plan.kafka.is_some() { plan.prefix.as_str() } else { "" };
-    let transport =
-        KafkaTransport::builder(&broker.brokers).topic_template(format!("{prefix}{{aggregate_type}}")).build()?;
+    let transport = KafkaTransport::builder(&broker.brokers)
+        .topic_template(format!("{prefix}{{aggregate_type}}"))
+        .request_timeout(broker.request_timeout())
+        .build()?;
     let config = RelayConfig { name: "demo".to_owned(), ..RelayConfig::default() };
     let relay = Relay::builder_from(shop.storage().await?, Arc::new(transport)).config(config).build()?;
     let handle = relay.handle();
@@ -85,8 +105,10 @@ async fn deliver_and_verify(plan: &Plan, shop: &Arc<dyn Shop>, broker: &Broker, 
         wait_for_deliveries(&tally, &consumer, &relay).await;
         anyhow::Ok(commits)
     };
-    let commits: Vec<Commit> = display.during(work).await?;
-    relay.stop().await?;
+    let worked = display.during(work).await;
+    let stopped = relay.stop().await;
+    let commits: Vec<Commit> = worked?;
+    stopped?;
     let arrivals: Vec<Arrival> = consumer.finish().await?;
     let took = start.elapsed();
     let record = shop.record().await.context("cannot read the database's record")?;

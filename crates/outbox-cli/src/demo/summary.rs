@@ -33,7 +33,8 @@ impl Latency {
             .filter_map(|arrival| Some(arrival.at.saturating_duration_since(committed.remove(&arrival.event.id)?)))
             .collect();
         times.sort_unstable();
-        let at = |share: f64| times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1))).copied();
+        let at =
+            |share: f64| times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1))).copied();
         Some(Self { p50: at(0.5)?, p99: at(0.99)? })
     }
 }
@@ -53,7 +54,11 @@ impl Summary {
         let verdict = &self.verdict;
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["what", "count", "how it was checked"]);
+        table.set_header([
+            Cell::new("what"),
+            Cell::new("count").set_alignment(CellAlignment::Right),
+            Cell::new("how it was checked"),
+        ]);
         let mut row = |what: &str, count: String, how: &str| {
             table.add_row([Cell::new(what), Cell::new(count).set_alignment(CellAlignment::Right), Cell::new(how)]);
         };
@@ -61,14 +66,16 @@ impl Summary {
         row("rolled back on purpose", grouped(self.counts.rolled_back), "must never be published");
         row("delivered", grouped(self.counts.delivered), "read from the broker");
         row("lost", judged(verdict.lost), "committed, not on the broker");
-        row("ghosts", judged(verdict.ghosts), "on the broker, never committed");
-        row("out of order", judged(verdict.out_of_order), "behind a later event of its key");
-        row("altered", judged(verdict.altered), "other content than committed");
+        row("ghosts", judged(verdict.ghosts), "on the broker, not committed");
+        row("out of order", judged(verdict.out_of_order), "after a later one of its key");
+        row("altered", judged(verdict.altered), "not what was committed");
         row("duplicates", grouped(verdict.duplicates), "allowed after a fault, counted");
         if let Some(Latency { p50, p99 }) = self.latency {
             row("commit to arrival", format!("{} / {}", spoken(p50), spoken(p99)), "median / 99th percentile");
         }
-        row("time", spoken(self.took), "from the first write to the last read");
+        let rate = self.counts.delivered as f64 / self.took.as_secs_f64();
+        row("delivered a second", grouped(rate.round() as u64), "on average");
+        row("time", spoken(self.took), "first write to last read");
         output::line("");
         for line in table.lines() {
             output::line(format!("  {line}"));

@@ -123,8 +123,10 @@ impl Pace {
             let due = Duration::from_secs_f64(before as f64 / f64::from(self.work.rate));
             tokio::time::sleep_until((self.start + due).into()).await;
         }
-        let mut orders: Vec<i64> =
-            index::sample(&mut rand::rng(), self.work.orders as usize, count as usize).iter().map(|i| i as i64 + 1).collect();
+        let mut orders: Vec<i64> = index::sample(&mut rand::rng(), self.work.orders as usize, count as usize)
+            .iter()
+            .map(|i| i as i64 + 1)
+            .collect();
         orders.sort_unstable();
         Some(orders)
     }

@@ -124,7 +124,8 @@ impl RelayCommand {
             builder = builder.source(source);
         }
         for property in &self.kafka_properties {
-            let (key, value) = key_value(property).map_err(|allowed| anyhow::anyhow!("--kafka-property: it must be {allowed}"))?;
+            let (key, value) =
+                key_value(property).map_err(|allowed| anyhow::anyhow!("--kafka-property: it must be {allowed}"))?;
             if is_secret_property(&key) {
                 secrets.add(&value);
             }

@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn only_reads_without_news_while_nothing_is_held_count() {
         let mut still = Standstill::default();
-        let stats = |read, reads, in_flight| RelayStats { read, reads, in_flight, owned_shards: 1, ..RelayStats::default() };
+        let stats =
+            |read, reads, in_flight| RelayStats { read, reads, in_flight, owned_shards: 1, ..RelayStats::default() };
         assert_eq!(still.look(&stats(5, 1, 5)).0, 0);
         assert_eq!(still.look(&stats(5, 2, 0)).0, 1);
         assert_eq!(still.look(&stats(5, 4, 0)).0, 3);

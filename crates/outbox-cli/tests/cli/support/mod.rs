@@ -1,9 +1,8 @@
-//! What the tests of the built command share. Each test file uses a part of it.
-#![allow(dead_code, reason = "each test file uses a part")]
+//! What the tests of the built command share.
 
-pub mod kafka;
-pub mod postgres;
-pub mod program;
+pub(crate) mod kafka;
+pub(crate) mod postgres;
+pub(crate) mod program;
 
 use std::{
     thread::sleep,
@@ -11,7 +10,7 @@ use std::{
 };
 
 /// Longest wait for anything that should happen.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until `look` finds something.
@@ -19,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// # Panics
 ///
 /// When it found nothing within [`DEADLINE`].
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
@@ -31,7 +30,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A name that no other test and no other run uses.
-pub fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     format!("{what}_{}", uuid::Uuid::now_v7().simple())
 }
 
@@ -40,7 +39,8 @@ pub fn unique(what: &str) -> String {
 /// # Panics
 ///
 /// When it is not set: a test without its service must not pass.
-pub fn service(variable: &str) -> String {
-    std::env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`, or `cargo xtask services up` and export what it prints"))
+pub(crate) fn service(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run `cargo xtask test`, or `cargo xtask services up` and export what it prints")
+    })
 }

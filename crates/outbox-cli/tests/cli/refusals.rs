@@ -1,8 +1,6 @@
 //! What cannot be used is refused with the key, what is allowed, and no secret.
 
-mod support;
-
-use support::{
+use crate::support::{
     postgres::Database,
     program::{Ended, outbox, run},
     service,
@@ -83,7 +81,8 @@ fn properties_that_break_the_promise_are_refused() {
         let key = property.split('=').next().unwrap_or_default();
         assert_refused(&run(&arguments), 1, &[key]);
     }
-    let secret = ["relay", "--database", "sqlite:x.db", "--kafka", "127.0.0.1:1", "--kafka-property", "sasl.passwort=hush-hush"];
+    let secret =
+        ["relay", "--database", "sqlite:x.db", "--kafka", "127.0.0.1:1", "--kafka-property", "sasl.passwort=hush-hush"];
     assert_refused(&run(&secret), 1, &["sasl.passwort"]);
 }
 

@@ -1,8 +1,6 @@
 //! The migrations from the command line.
 
-mod support;
-
-use support::{postgres::Database, program::run};
+use crate::support::{postgres::Database, program::run};
 
 #[test]
 fn up_status_and_down_on_sqlite() {
@@ -45,7 +43,9 @@ fn the_printed_sql_makes_a_schema_that_the_command_recognizes() {
 #[test]
 fn going_down_keeps_pending_messages_unless_told_otherwise() {
     let database = Database::migrated();
-    database.psql("INSERT INTO outbox_messages (aggregate_type, event_type, payload) VALUES ('order', 'order.placed', '{}')");
+    database.psql(
+        "INSERT INTO outbox_messages (aggregate_type, event_type, payload) VALUES ('order', 'order.placed', '{}')",
+    );
     let down = ["migrate", "down", "--to", "0", "--database", &database.url];
     let refused = run(&down);
     assert_eq!(refused.status.code(), Some(1));

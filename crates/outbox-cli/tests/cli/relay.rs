@@ -1,18 +1,16 @@
 //! The relay command on real PostgreSQL and real Kafka.
 
-mod support;
-
 use std::{path::Path, process::Command};
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
-use outbox::{NewMessage, PostgresOutbox};
-use support::{
+use crate::support::{
     eventually,
     kafka::Topic,
     postgres::Database,
     program::{Background, run, succeed},
     unique,
 };
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use outbox::{NewMessage, PostgresOutbox};
 
 fn insert(topic: &Topic, key: &str, value: usize) -> String {
     format!(
@@ -28,9 +26,11 @@ fn append(database: &Database, topic: &Topic, key: &str, value: usize) {
     runtime.block_on(async {
         let mut conn = AsyncPgConnection::establish(&database.url).await.expect("PostgreSQL answers");
         let message = NewMessage::new(&topic.name, "order.placed", value.to_string().into_bytes()).aggregate_id(key);
-        conn.transaction::<_, anyhow::Error, _>(async |conn| Ok(PostgresOutbox::default().append(conn, &message).await?))
-            .await
-            .expect("the append commits");
+        conn.transaction::<_, anyhow::Error, _>(async |conn| {
+            Ok(PostgresOutbox::default().append(conn, &message).await?)
+        })
+        .await
+        .expect("the append commits");
     });
 }
 
@@ -93,10 +93,10 @@ fn the_python_example_delivers_from_postgres_and_from_sqlite() {
     let records = topic.records(4);
     for key in ["7", "8"] {
         let of_key: Vec<_> = records.iter().filter(|record| record.key.as_deref() == Some(key)).collect();
-        assert_eq!(of_key.iter().map(|record| record.value.as_str()).collect::<Vec<_>>(), [
-            r#"{"total_cents": 1250}"#,
-            r#"{"by": "card"}"#
-        ]);
+        assert_eq!(
+            of_key.iter().map(|record| record.value.as_str()).collect::<Vec<_>>(),
+            [r#"{"total_cents": 1250}"#, r#"{"by": "card"}"#]
+        );
         assert_eq!(of_key[1].header("correlation-id"), Some("c-1"));
     }
 }
@@ -119,7 +119,10 @@ fn the_first_interrupt_drains() {
     let relay = Background::start(&relay(&database, &topic));
     relay.logged("relay starts");
     let rows = "INSERT INTO outbox_messages (aggregate_type, aggregate_id, event_type, payload) SELECT";
-    database.psql(&format!("{rows} '{}', i % 50, 'order.placed', i::text::bytea FROM generate_series(1, 20000) i", topic.name));
+    database.psql(&format!(
+        "{rows} '{}', i % 50, 'order.placed', i::text::bytea FROM generate_series(1, 20000) i",
+        topic.name
+    ));
     eventually("the relay delivers", || (pending(&database) != "20000").then_some(()));
     relay.signal("INT");
     let (status, log) = relay.ended();
@@ -128,7 +131,8 @@ fn the_first_interrupt_drains() {
     // Drained means: what was published was also removed. A second relay delivers the rest, and nothing twice.
     let arguments = ["relay", "--drain", "--database", &database.url, "--kafka", &topic.brokers];
     assert!(run(&arguments).status.success());
-    let mut values: Vec<usize> = topic.records(20_000).iter().map(|record| record.value.parse().expect("a number")).collect();
+    let mut values: Vec<usize> =
+        topic.records(20_000).iter().map(|record| record.value.parse().expect("a number")).collect();
     values.sort_unstable();
     assert_eq!(values, (1..=20_000).collect::<Vec<_>>());
 }
@@ -140,7 +144,8 @@ fn the_second_interrupt_ends_at_once() {
     // A broker that takes connections and never answers keeps the drain waiting.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = silent.local_addr().expect("it has an address").to_string();
-    let relay = Background::start(&["relay", "--database", &database.url, "--kafka", &address, "--shutdown-timeout", "10m"]);
+    let relay =
+        Background::start(&["relay", "--database", &database.url, "--kafka", &address, "--shutdown-timeout", "10m"]);
     relay.logged("relay starts");
     relay.signal("TERM");
     relay.logged("draining");
@@ -193,7 +198,8 @@ fn a_missing_topic_pauses_its_route_and_loses_nothing() {
 #[test]
 fn a_relay_waits_for_a_broker_that_is_away() {
     let (database, topic) = (Database::migrated(), Topic::make());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("an address").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("an address").port();
     database.psql(&insert(&topic, "7", 1));
     let brokers = format!("127.0.0.1:{port}");
     let arguments = ["relay", "--database", &database.url, "--kafka", &brokers, "--progress-interval", "200ms"];

@@ -14,31 +14,31 @@ const PARTITIONS: i32 = 3;
 const POLL: Duration = Duration::from_millis(100);
 
 /// A topic of its own on the test broker, deleted at the end.
-pub struct Topic {
+pub(crate) struct Topic {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The broker's address.
-    pub brokers: String,
+    pub(crate) brokers: String,
 }
 
 /// A record as a consumer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    pub key: Option<String>,
-    pub value: String,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Record {
+    pub(crate) key: Option<String>,
+    pub(crate) value: String,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Record {
     /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl Topic {
     /// Makes a topic with a unique name.
-    pub fn make() -> Self {
+    pub(crate) fn make() -> Self {
         let topic = Self { name: unique("cli"), brokers: service("OUTBOX_TEST_KAFKA") };
         let new = [NewTopic::new(&topic.name, PARTITIONS, TopicReplication::Fixed(1))];
         let made = on_runtime(async { topic.admin().create_topics(&new, &AdminOptions::new()).await });
@@ -49,7 +49,7 @@ impl Topic {
     }
 
     /// Waits until the topic holds this many records, and returns them in the order of each partition.
-    pub fn records(&self, count: usize) -> Vec<Record> {
+    pub(crate) fn records(&self, count: usize) -> Vec<Record> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", &self.name)
@@ -71,7 +71,7 @@ impl Topic {
     }
 
     /// The values of one key, in the broker's order, once the topic holds `count` records.
-    pub fn values_of(&self, key: &str, count: usize) -> Vec<String> {
+    pub(crate) fn values_of(&self, key: &str, count: usize) -> Vec<String> {
         let records = self.records(count).into_iter().filter(|record| record.key.as_deref() == Some(key));
         records.map(|record| record.value).collect()
     }

@@ -8,7 +8,7 @@ use std::{
 use super::eventually;
 
 /// The built command, with an environment of its own.
-pub fn outbox(arguments: &[&str]) -> Command {
+pub(crate) fn outbox(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("OUTBOX") {
@@ -21,15 +21,15 @@ pub fn outbox(arguments: &[&str]) -> Command {
 
 /// What a command that has ended left behind.
 #[derive(Debug)]
-pub struct Ended {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ended {
     /// Both streams, for assertions about what must not be printed.
-    pub fn everything(&self) -> String {
+    pub(crate) fn everything(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 }
@@ -42,12 +42,12 @@ impl From<Output> for Ended {
 }
 
 /// Runs the command to its end.
-pub fn run(arguments: &[&str]) -> Ended {
+pub(crate) fn run(arguments: &[&str]) -> Ended {
     outbox(arguments).output().expect("the command starts").into()
 }
 
 /// Runs a command that must succeed.
-pub fn succeed(command: &mut Command) -> String {
+pub(crate) fn succeed(command: &mut Command) -> String {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
     let ended = Ended::from(output);
@@ -56,7 +56,7 @@ pub fn succeed(command: &mut Command) -> String {
 }
 
 /// A command in the background; it is killed when dropped.
-pub struct Background {
+pub(crate) struct Background {
     child: Child,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
@@ -64,8 +64,9 @@ pub struct Background {
 
 impl Background {
     /// Starts the command and collects what it logs.
-    pub fn start(arguments: &[&str]) -> Self {
-        let mut child = outbox(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut child =
+            outbox(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the command starts");
         let mut stderr = child.stderr.take().expect("standard error is piped");
         let log = Arc::new(Mutex::new(String::new()));
         let writer = log.clone();
@@ -79,22 +80,22 @@ impl Background {
     }
 
     /// What it has logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Waits until it has logged this.
-    pub fn logged(&self, text: &str) {
+    pub(crate) fn logged(&self, text: &str) {
         eventually(&format!("the log says {text:?}"), || self.log().contains(text).then_some(()));
     }
 
     /// Sends a signal, by name as `kill` knows it.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         succeed(Command::new("kill").args(["-s", name, &self.child.id().to_string()]));
     }
 
     /// Waits for its end.
-    pub fn ended(mut self) -> (ExitStatus, String) {
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let status = eventually("the command ends", || self.child.try_wait().expect("the command can be waited for"));
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the log can be read");

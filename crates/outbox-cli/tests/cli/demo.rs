@@ -1,10 +1,8 @@
 //! The demo proves itself.
 
-mod support;
-
-use support::{
+use crate::support::{
     postgres::Database,
-    program::{Ended, run, succeed},
+    program::{Ended, outbox, run, succeed},
     service,
 };
 
@@ -35,7 +33,7 @@ fn the_demo_without_services_verifies_itself_and_is_plain_when_piped() {
 #[test]
 fn the_demo_leaves_nothing_in_the_temporary_folder() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = support::program::outbox(&["demo", "--events", "200", "--rate", "0"]);
+    let mut command = outbox(&["demo", "--events", "200", "--rate", "0"]);
     succeed(command.env("TMPDIR", folder.path()));
     assert_eq!(folder.path().read_dir().expect("the folder is there").count(), 0);
 }
@@ -56,6 +54,10 @@ fn more_events_than_the_in_process_broker_holds_are_refused_with_the_limit() {
     for events in ["0", "100000000"] {
         let ended = run(&["demo", "--events", events]);
         assert_eq!(ended.status.code(), Some(1));
-        assert!(ended.stderr.contains("--events is") && ended.stderr.contains("it must be 1 to 81,920"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("--events is") && ended.stderr.contains("it must be 1 to 81,920"),
+            "{}",
+            ended.stderr
+        );
     }
 }

@@ -3,16 +3,16 @@ use std::process::Command;
 use super::{program::succeed, service, unique};
 
 /// A database of its own on the test server, dropped at the end.
-pub struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
     /// Its URL.
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Database {
     /// An empty database.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let server = service("OUTBOX_TEST_POSTGRES_URL");
         let name = unique("cli");
         psql(&server, &format!("CREATE DATABASE {name}"));
@@ -24,14 +24,14 @@ impl Database {
     }
 
     /// A database with the outbox tables, made by the command.
-    pub fn migrated() -> Self {
+    pub(crate) fn migrated() -> Self {
         let database = Self::empty();
         succeed(&mut super::program::outbox(&["migrate", "up", "--database", &database.url]));
         database
     }
 
     /// Runs SQL through `psql`, as somebody in another language would, and returns what it printed.
-    pub fn psql(&self, sql: &str) -> String {
+    pub(crate) fn psql(&self, sql: &str) -> String {
         psql(&self.url, sql)
     }
 }
@@ -44,6 +44,7 @@ impl Drop for Database {
 }
 
 fn psql(url: &str, sql: &str) -> String {
-    let arguments = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--command", sql];
+    let arguments =
+        ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--command", sql];
     succeed(Command::new("psql").arg(url).args(arguments))
 }

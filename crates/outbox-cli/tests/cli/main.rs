@@ -1,0 +1,7 @@
+//! The built `outbox` command, from the outside.
+
+mod demo;
+mod migrate;
+mod refusals;
+mod relay;
+mod support;
