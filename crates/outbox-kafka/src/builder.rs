@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use crate::properties::Properties;
 use crate::routing::{Routing, TopicChoice, TopicFn};
 use crate::topic::TopicTemplate;
-use crate::topics::TopicLimits;
+use crate::topic_limits::TopicLimits;
 use crate::transport::Shared;
 use crate::{BuildError, CloudEvents, Encoder, KafkaTransport};
 
@@ -29,6 +29,7 @@ pub struct KafkaTransportBuilder {
     encoder: Option<Box<dyn Encoder>>,
     stall_timeout: Duration,
     request_timeout: Duration,
+    ask_topic_limits: bool,
 }
 
 enum TopicSetting {
@@ -46,6 +47,7 @@ impl KafkaTransportBuilder {
             encoder: None,
             stall_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
+            ask_topic_limits: true,
         }
     }
 
@@ -95,6 +97,13 @@ impl KafkaTransportBuilder {
         self
     }
 
+    /// Sets whether a session asks each topic for its `max.message.bytes`, to refuse before sending what the broker would refuse. Default: yes. Say
+    /// no where brokers do not answer, such as librdkafka's in-process cluster: each topic's first messages would wait up to 2 s for it.
+    pub fn ask_topic_limits(mut self, ask: bool) -> Self {
+        self.ask_topic_limits = ask;
+        self
+    }
+
     /// Checks everything and builds the transport. Connects to nothing.
     ///
     /// # Errors
@@ -126,7 +135,7 @@ impl KafkaTransportBuilder {
                 properties,
                 routing: Routing::new(choice),
                 encoder: self.encoder.unwrap_or_else(|| Box::new(CloudEvents::new(self.source))),
-                limits: TopicLimits::new(admin),
+                limits: TopicLimits::new(admin, self.ask_topic_limits),
                 stall_timeout: self.stall_timeout,
                 stalls: Arc::default(),
                 request_timeout: self.request_timeout,
@@ -142,5 +151,43 @@ impl fmt::Debug for KafkaTransportBuilder {
             .field("brokers", &self.brokers)
             .field("properties", &self.properties.keys())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> KafkaTransportBuilder {
+        KafkaTransportBuilder::new("127.0.0.1:9092".to_owned())
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_by_name() {
+        let refused = [
+            (builder().source(""), "source is empty"),
+            (builder().stall_timeout(Duration::ZERO), "stall_timeout is zero"),
+            (builder().request_timeout(Duration::ZERO), "request_timeout is zero"),
+            (builder().topic_template("{key}"), "unknown field"),
+            (builder().property("acks", "0"), "property acks cannot be \"0\""),
+        ];
+        for (builder, text) in refused {
+            let error = builder.build().unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn properties_that_do_not_fit_together_are_found_before_anything_connects() {
+        let error =
+            builder().property("security.protocol", "SASL_PLAINTEXT").property("sasl.mechanism", "NONE").build();
+        assert!(matches!(error, Err(BuildError::Configuration { .. })), "{error:?}");
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let builder = builder().property("sasl.password", "s3cr3t");
+        assert!(!format!("{builder:?}").contains("s3cr3t"));
+        assert!(!format!("{:?}", builder.build()).contains("s3cr3t"));
     }
 }

@@ -157,6 +157,10 @@ impl ClientContext for Deliveries {
         log(level, facility, text);
     }
 
+    fn stats_raw(&self, _: &[u8]) {
+        // metrics are made by the relay, around the ports
+    }
+
     fn error(&self, error: KafkaError, text: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         match code {

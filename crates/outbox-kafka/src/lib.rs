@@ -19,7 +19,8 @@
 //! [`stall_timeout`](KafkaTransportBuilder::stall_timeout), or when no broker is connected for 5 s with messages in flight.
 //!
 //! A message that a *broker* refuses for good always makes a gapless producer fatal. So what can be refused before it is sent is: a
-//! session asks each topic for its `max.message.bytes` (`DescribeConfigs`; without that permission only the broker refuses).
+//! session asks each topic for its `max.message.bytes` (`DescribeConfigs`; without that
+//! permission only the broker refuses).
 //!
 //! Partitions that are added to a topic are used from the next session on; each key that moves may be out of order once.
 //!
@@ -45,6 +46,7 @@ mod routes;
 mod routing;
 mod session;
 mod topic;
+mod topic_limits;
 mod topics;
 mod transport;
 mod watchdog;

@@ -46,10 +46,10 @@ impl Session for KafkaSession {
         Box::pin(async move {
             let timeout = shared.request_timeout;
             let (asked, topic) = (producer.clone(), route.clone());
-            let partitions = tokio::task::spawn_blocking(move || partitions_of(&asked, &topic, timeout))
-                .await
-                .map_err(|error| lost(format!("asking about topic {route} failed: {error}")))??;
-            let limit = shared.limits.max_batch_bytes(&route, timeout).await;
+            let partitions = tokio::task::spawn_blocking(move || partitions_of(&asked, &topic, timeout));
+            let (partitions, limit) = tokio::join!(partitions, shared.limits.max_batch_bytes(&route));
+            let partitions =
+                partitions.map_err(|error| lost(format!("asking about topic {route} failed: {error}")))??;
             if let Some(limit) = limit.filter(|limit| *limit < batch_bytes) {
                 shared.batch_bytes.fetch_min(limit, Ordering::Relaxed);
                 return Err(lost(format!(

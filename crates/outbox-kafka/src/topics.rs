@@ -1,11 +1,7 @@
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use outbox_core::ports::{Outcome, Reason};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::Producer as _;
 
@@ -54,46 +50,4 @@ fn check(topic: &MetadataTopic) -> Result<u32, Outcome> {
 
 fn paused(topic: &str, fault: &str, fix: &str) -> Outcome {
     Outcome::RoutePaused(Reason::new(format!("topic {topic}: {fault}: {fix}")))
-}
-
-/// A client that asks how large the batches of a topic may be, which metadata does not tell.
-pub(crate) struct TopicLimits {
-    admin: Option<AdminClient<DefaultClientContext>>,
-}
-
-impl TopicLimits {
-    pub(crate) fn new(admin: AdminClient<DefaultClientContext>) -> Arc<Self> {
-        Arc::new(Self { admin: Some(admin) })
-    }
-
-    /// The topic's `max.message.bytes`; `None` when the broker does not say (no permission, an old broker): then only the broker refuses.
-    pub(crate) async fn max_batch_bytes(&self, topic: &str, timeout: Duration) -> Option<usize> {
-        let options = AdminOptions::new().request_timeout(Some(timeout));
-        let asked = [ResourceSpecifier::Topic(topic)];
-        let limit = match self.admin.as_ref()?.describe_configs(&asked, &options).await {
-            Ok(answers) => match answers.into_iter().next() {
-                Some(Ok(config)) => Ok(config.get("max.message.bytes").and_then(|entry| entry.value.clone())),
-                Some(Err(code)) => Err(KafkaError::AdminOp(code)),
-                None => Ok(None),
-            },
-            Err(error) => Err(error),
-        };
-        match limit {
-            Ok(limit) => limit?.parse().ok(),
-            Err(error) => {
-                tracing::debug!(topic, %error, "max.message.bytes of the topic is unknown");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for TopicLimits {
-    fn drop(&mut self) {
-        // destroying the client waits for its threads, which the async runtime must not
-        let admin = self.admin.take();
-        if let Err(error) = thread::Builder::new().name("outbox-kafka-end".to_owned()).spawn(move || drop(admin)) {
-            tracing::warn!(%error, "no thread to end the kafka client on");
-        }
-    }
 }

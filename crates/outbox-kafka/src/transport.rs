@@ -13,7 +13,7 @@ use crate::deliveries::{Deliveries, Producer};
 use crate::properties::Properties;
 use crate::routing::Routing;
 use crate::session::KafkaSession;
-use crate::topics::TopicLimits;
+use crate::topic_limits::TopicLimits;
 use crate::watchdog::{StallHistory, Watchdog};
 use crate::{BuildError, Encoder, KafkaTransportBuilder, driver};
 
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) properties: Properties,
     pub(crate) routing: Routing,
     pub(crate) encoder: Box<dyn Encoder>,
-    pub(crate) limits: Arc<TopicLimits>,
+    pub(crate) limits: TopicLimits,
     pub(crate) stall_timeout: Duration,
     pub(crate) stalls: Arc<StallHistory>,
     pub(crate) request_timeout: Duration,

@@ -26,6 +26,7 @@ impl Cluster {
     fn transport(&self) -> KafkaTransport {
         let transport = KafkaTransport::builder(self.0.bootstrap_servers())
             .stall_timeout(Duration::from_secs(2))
+            .ask_topic_limits(false)
             .request_timeout(Duration::from_secs(5));
         transport.build().expect("a transport")
     }
@@ -73,6 +74,17 @@ async fn an_error_that_passes_is_retried_within_the_session() {
     ]);
     dispatch.publish(&[numbered(2), numbered(3)]).await;
     assert_eq!(cluster.values(), [b"1", b"2", b"3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_does_not_tell_its_limits_holds_up_one_topic_only() {
+    let cluster = Cluster::start();
+    cluster.0.create_topic("other", 1, 1).expect("a topic");
+    let transport = KafkaTransport::connect(cluster.0.bootstrap_servers()).expect("a transport");
+    let dispatch = Dispatch::open(&transport, TOPIC).await;
+    let start = Instant::now();
+    assert_eq!(dispatch.open_route("other").await, Ok(()));
+    assert!(start.elapsed() < Duration::from_secs(1), "the second topic took {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,8 +151,7 @@ async fn a_partition_that_confirms_nothing_ends_the_session_and_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_comes_back_soon_costs_no_session() {
     let cluster = Cluster::start();
-    let transport =
-        KafkaTransport::builder(cluster.0.bootstrap_servers()).stall_timeout(Duration::from_secs(30)).build();
+    let transport = KafkaTransport::builder(cluster.0.bootstrap_servers()).ask_topic_limits(false).build();
     let mut dispatch = Dispatch::open(&transport.expect("a transport"), TOPIC).await;
     dispatch.publish(&[numbered(1)]).await;
     cluster.down();
