@@ -9,6 +9,7 @@ use super::ownership::{OwnershipEvent, ParkedLoaded};
 use super::publishing::SessionEvent;
 use super::routes::{RouteId, RouteStatus};
 use super::stats;
+use crate::message::LaneKey;
 use crate::ports::{Outcome, Reason, ShardId};
 
 impl Engine {
@@ -131,9 +132,21 @@ impl Engine {
             self.forget(entry);
         }
         for lane in open.iter().filter_map(|entry| entry.lane) {
+            self.give_up_deferred(lane);
             if self.lanes.closed_one(lane).is_some() {
                 self.go_on(lane);
             }
+        }
+    }
+
+    /// What of a key was put aside behind a message that was given up for a sick slot waits with it: the slot may recover by the
+    /// confirm of an earlier message of the same key, which would let it go first.
+    fn give_up_deferred(&mut self, key: LaneKey) {
+        let Some(slot) = self.publisher.slots.waits_for(key) else { return };
+        let deferred = self.lanes.map.get_mut(&key).map(|lane| std::mem::take(&mut lane.deferred));
+        for entry in deferred.into_iter().flatten() {
+            self.publisher.slots.give_up(slot, entry.message.shard, entry.message.seq, Some(key));
+            self.forget(&entry);
         }
     }
 
@@ -193,6 +206,7 @@ impl Engine {
         self.lanes.forget_shard(shard);
         self.parked.retain(|_, (parked, _)| *parked != shard);
         self.quarantine.retain(|(other, _)| *other != shard);
+        self.suspects.retain(|(other, _)| *other != shard);
         self.ambiguous.retain(|(other, _)| *other != shard);
     }
 
