@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outbox_core::ports::Slot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::broker;
@@ -36,6 +37,7 @@ pub(super) fn heal(world: &Arc<World>) {
         state.database_down_until = None;
         state.broker.down_until = None;
         state.broker.missing_until.clear();
+        state.broker.stuck_until.clear();
         for control in state.relays.values_mut() {
             control.polls_left = None;
             control.paused_until = control.paused_until.map(|until| until.min(now));
@@ -60,7 +62,7 @@ async fn fault(world: &Arc<World>) {
     let (choice, relay) = world.step(|state| {
         let numbers: Vec<usize> = state.relays.keys().copied().collect();
         let relay = if numbers.is_empty() { 0 } else { state.dice.pick(&numbers) };
-        (state.dice.between(0, 11), relay)
+        (state.dice.between(0, 12), relay)
     });
     match choice {
         0 => crash(world, relay),
@@ -88,6 +90,13 @@ async fn fault(world: &Arc<World>) {
             let time = state.dice.millis(10, 3_000);
             state.note(|| format!("topic {topic} is missing for {time:?}"));
             state.broker.missing_until.insert(topic, Instant::now() + time);
+        }),
+        10 => world.step(|state| {
+            let partitions = world.scenario.partitions * 2 * world.scenario.topics.len() as u32;
+            let slot = Slot(u32::try_from(state.dice.between(0, partitions.into())).unwrap_or(0));
+            let time = state.dice.millis(10, 6_000);
+            state.note(|| format!("{slot:?} is stuck for {time:?}"));
+            state.broker.stuck_until.insert(slot, Instant::now() + time);
         }),
         _ => join_and_leave(world, relay),
     }

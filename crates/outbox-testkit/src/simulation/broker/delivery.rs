@@ -99,6 +99,9 @@ fn arrive(state: &mut State, scenario: &Scenario, session: u64, slot: Slot) -> A
             Arrival::Wait(time.min(Duration::from_millis(500)))
         };
     }
+    if let Some(until) = broker.stuck_until.get(&slot).filter(|&&until| Instant::now() < until) {
+        return Arrival::Wait(until.saturating_duration_since(Instant::now()));
+    }
     let fault = !*calm && dice.once_in(scenario.broker_fault_every);
     if fault {
         ledger.fault(1);

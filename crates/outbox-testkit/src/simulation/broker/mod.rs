@@ -22,6 +22,8 @@ pub(super) struct Broker {
     pub(super) down_until: Option<Instant>,
     /// Topics that do not exist for now.
     pub(super) missing_until: BTreeMap<String, Instant>,
+    /// Partitions without a leader for now: they answer nothing.
+    pub(super) stuck_until: BTreeMap<Slot, Instant>,
 }
 
 /// A session's producer. Gone from [`Broker::sessions`] when the session is lost, closed or dropped.
