@@ -32,6 +32,9 @@ impl Engine {
                 // rows that are all held already are no reason to ask again at once
                 let pace = super::intake::Pace { more: more && taken, found, next_due_in };
                 self.intake.returned(reader, pace, swept, self.config.polling_interval);
+                if !swept && !more {
+                    self.follow_up_suspects();
+                }
                 self.read_returned();
             }
             IntakeEvent::Read { reader, result: Err(error), .. } => {
@@ -133,11 +136,17 @@ impl Engine {
 
     fn accept(&mut self, message: Message, swept: bool) {
         let (shard, seq, lane) = (message.shard, message.seq, message.lane());
+        if !swept && !self.suspects.is_empty() {
+            self.suspects.remove(&(shard, seq));
+        }
         if !self.may_take(shard, seq, lane) {
             return;
         }
         if swept {
-            stats::add(&self.shared.counters.swept, 1);
+            // it may have committed after the last read: then the next one brings it, in its order
+            self.suspects.insert((shard, seq));
+            self.intake.wake();
+            return;
         }
         let name = match self.transport.route(&message) {
             Ok(name) => name,
@@ -158,6 +167,15 @@ impl Engine {
         let entry = Entry { message: Arc::new(message), lane, route, alone };
         if let Some(entry) = self.lanes.admit(entry, self.ordering) {
             self.routes.get_mut(route).waiting.push_back(entry);
+        }
+    }
+
+    /// What the sweep found and a whole read after it did not return was really missed: it is read again from there.
+    fn follow_up_suspects(&mut self) {
+        for (shard, seq) in std::mem::take(&mut self.suspects) {
+            tracing::warn!(shard = shard.0, seq, "only the full sweep found this message");
+            stats::add(&self.shared.counters.swept, 1);
+            self.intake.rewind(shard, seq);
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Engine {
     pub(super) failing: Failing,
     /// Messages that must be sent alone.
     pub(super) quarantine: FxHashSet<(ShardId, i64)>,
+    /// Messages that the sweep found and no read has returned yet.
+    pub(super) suspects: FxHashSet<(ShardId, i64)>,
     /// Messages that were handed to a session that was lost: the broker may have them.
     pub(super) ambiguous: FxHashSet<(ShardId, i64)>,
     pub(super) open_bytes: usize,
@@ -144,6 +146,7 @@ impl Engine {
             settling: Settling::new(),
             failing: Failing::new(),
             quarantine: FxHashSet::default(),
+            suspects: FxHashSet::default(),
             ambiguous: FxHashSet::default(),
             open_bytes: 0,
             rng,

@@ -62,7 +62,7 @@ stats! {
     lost_sessions: counter "outbox_lost_sessions_total",
     /// Reads of the storage.
     reads: counter "outbox_reads_total",
-    /// Messages that only the full sweep found.
+    /// Messages that only the full sweep found: 0 as long as the storage reads in a safe order.
     swept: counter "outbox_swept_total",
     /// Shards lost to another relay or to time.
     lost_leases: counter "outbox_lost_leases_total",
