@@ -30,7 +30,7 @@ async fn a_message_of_an_open_transaction_is_not_returned(subject: &Subject) {
     let message = keyed("a", 0);
     let mut writer = subject.begin().await;
     writer.append(&message).await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(scan.seen.is_empty(), "an uncommitted message was returned");
     writer.commit().await;
     scan.until_seen(&[message.id]).await;
@@ -45,7 +45,7 @@ async fn a_rolled_back_message_is_never_returned(subject: &Subject) {
     let real = keyed("a", 1);
     subject.commit(std::slice::from_ref(&real)).await;
     scan.until_seen(&[real.id]).await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(!scan.has_seen(ghost.id), "a rolled back message was returned");
     assert_eq!(subject.pending_ids().await, [real.id]);
 }
@@ -53,7 +53,7 @@ async fn a_rolled_back_message_is_never_returned(subject: &Subject) {
 async fn messages_of_one_transaction_keep_their_order(subject: &Subject) {
     subject.commit(&run_of("a", 20)).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(20));
 }
 
@@ -63,7 +63,7 @@ async fn messages_of_one_key_share_a_shard_and_ascend_in_seq(subject: &Subject) 
         subject.commit(std::slice::from_ref(message)).await;
     }
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(10));
     let rows = subject.pending().await;
     let ids = messages.each_id();

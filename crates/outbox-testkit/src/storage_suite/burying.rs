@@ -63,7 +63,7 @@ async fn a_buried_message_is_not_returned_and_its_followers_are(subject: &Subjec
     bury(subject, &owner, &burial(&read[0])).await;
     assert_eq!(subject.pending_ids().await, read[1..].each_id());
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), ["1", "2"]);
     assert!(parked(subject).await.is_empty());
 }
@@ -143,14 +143,14 @@ async fn a_replayed_message_of_a_parked_key_comes_before_its_followers(subject: 
     let read = subject.commit_and_read(&run_of("a", 2)).await;
     let owner = subject.owner().await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     bury(subject, &owner, &Burial { park_key: true, ..burial(&read[0]) }).await;
     subject.commit(&[keyed("a", 2)]).await;
     assert!(subject.admin().replay(read[0].id).await.expect("replay"));
     assert!(parked(subject).await.is_empty(), "the key is still parked");
     scan.forget();
     scan.rewind(read[0].shard, 0); // what the relay does when the control version has grown
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(3));
     assert_eq!(subject.pending().await[0].seq, read[0].seq);
 }

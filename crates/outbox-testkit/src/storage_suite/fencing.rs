@@ -113,7 +113,7 @@ async fn expect_untouched(subject: &Subject, messages: &[Message]) {
     let parked = subject.settler().parked_keys(&subject.all_shards()).await.expect("parked_keys");
     assert!(parked.is_empty(), "a key was parked");
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.first_sight().len(), messages.len(), "a row waits that should not");
 }
 

@@ -92,7 +92,7 @@ async fn a_late_rollback_leaves_nothing(subject: &Subject) {
     let follower = keyed(&key, 1);
     subject.commit(std::slice::from_ref(&follower)).await;
     scan.until_seen(&[follower.id]).await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(!scan.has_seen(late.id), "a rolled back message was returned");
 }
 
@@ -181,7 +181,7 @@ async fn writers_at_random_lose_nothing_and_keep_the_order_of_each_key(subject: 
     join(writing, reading).await;
     let committed: Vec<Uuid> = committed.into_inner().expect("no panic while locked");
     scan.until_seen(&committed).await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     let counts: HashMap<_, _> = keys.into_iter().map(Mutex::into_inner).enumerate().collect();
     for (key, count) in counts {
         assert_eq!(scan.payloads_of(&format!("key-{key}")), numbers(count), "lost, reordered or made up: key-{key}");

@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case<Subject>] = cases![Subject:
 async fn a_new_reader_has_no_shards(subject: &Subject) {
     subject.commit(&run_of("a", 3)).await;
     let mut scan = Scan::new(subject.storage.reader().await.expect("a reader"), &[]);
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(scan.seen.is_empty(), "messages without an assigned shard");
 }
 
@@ -40,24 +40,24 @@ async fn only_assigned_shards_are_read(subject: &Subject) {
     let read = subject.commit_and_read(&messages).await;
     let shard = read[0].shard;
     let mut scan = Scan::new(subject.storage.reader().await.expect("a reader"), &[shard]);
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     let mut expected: Vec<_> = read.iter().filter(|message| message.shard == shard).collect();
     expected.sort_by_key(|message| message.seq);
     assert_eq!(scan.first_sight(), expected);
     scan.assign(&[]);
     scan.forget();
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(scan.seen.is_empty(), "messages of a shard that is no longer assigned");
 }
 
 async fn a_shard_that_is_assigned_again_starts_at_the_bottom(subject: &Subject) {
     subject.commit(&run_of("a", 3)).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     scan.assign(&[]);
     scan.forget();
     scan.assign(&subject.all_shards());
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(3));
 }
 
@@ -69,15 +69,15 @@ async fn assigning_a_shard_that_is_already_assigned_keeps_its_place(subject: &Su
     scan.read().await;
     scan.assign(&subject.all_shards());
     scan.limits = WIDE;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(3));
 }
 
 async fn readers_do_not_disturb_each_other(subject: &Subject) {
     subject.commit(&run_of("a", 5)).await;
     let (mut one, mut other) = (subject.scan().await, subject.scan().await);
-    one.to_the_end().await;
-    other.to_the_end().await;
+    one.until_quiet().await;
+    other.until_quiet().await;
     assert_eq!(one.payloads_of("a"), numbers(5));
     assert_eq!(other.payloads_of("a"), numbers(5));
 }
@@ -177,11 +177,11 @@ async fn a_message_of_exactly_the_largest_size_is_loaded(subject: &Subject) {
 async fn a_rewind_returns_pending_messages_again(subject: &Subject) {
     let read = subject.commit_and_read(&run_of("a", 5)).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     for (from_seq, first) in [(read[3].seq, 3), (read[1].seq, 1), (0, 0)] {
         scan.forget();
         scan.rewind(read[0].shard, from_seq);
-        scan.to_the_end().await;
+        scan.until_quiet().await;
         let again = scan.payloads_of("a");
         assert!(again.ends_with(&numbers(5)[first..]), "after a rewind to message {first}: {again:?}");
     }
@@ -194,18 +194,18 @@ async fn a_rewind_never_goes_forward(subject: &Subject) {
     for shard in 0..=subject.shards {
         scan.rewind(ShardId(shard), i64::MAX); // one of them is not assigned, which is no error
     }
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(5));
 }
 
 async fn a_rewind_does_not_return_what_was_settled(subject: &Subject) {
     let read = subject.commit_and_read(&run_of("a", 5)).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     subject.settler().settle(&[read[0].position(), read[2].position()]).await.expect("settle");
     scan.forget();
     scan.rewind(read[0].shard, 0);
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), ["1", "3", "4"]);
 }
 

@@ -85,7 +85,7 @@ impl Scan {
     }
 
     /// Reads until nothing more is to be expected.
-    pub(super) async fn to_the_end(&mut self) {
+    pub(super) async fn until_quiet(&mut self) {
         let patience = Patience::new();
         let mut quiet_reads = 0;
         while quiet_reads < QUIET_READS {

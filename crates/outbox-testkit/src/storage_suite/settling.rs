@@ -23,7 +23,7 @@ async fn settled_messages_are_gone(subject: &Subject) {
     subject.settler().settle(&[read[1].position()]).await.expect("settle");
     assert_eq!(subject.pending_ids().await, [read[0].id, read[2].id]);
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), ["0", "2"]);
 }
 

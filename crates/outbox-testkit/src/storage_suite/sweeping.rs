@@ -23,7 +23,7 @@ async fn a_sweep_finds_a_pending_row_below_the_floor(subject: &Subject) {
     let owner = subject.owner().await;
     bury(subject, &owner, &burial(&read[1])).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     scan.forget();
     subject.admin().replay(read[1].id).await.expect("replay"); // appears below the floor, and nobody rewinds
     scan.sweep_until("the row is found", |scan| scan.has_seen(read[1].id)).await;
@@ -33,7 +33,7 @@ async fn a_sweep_goes_through_everything_a_piece_at_a_time_and_starts_again(subj
     let messages: Vec<_> = (0..60).map(|n| keyed(&format!("key-{}", n % 20), n)).collect();
     subject.commit(&messages).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     scan.limits.rows = 7;
     for _ in 0..2 {
         scan.forget();
@@ -48,7 +48,7 @@ async fn a_sweep_returns_no_waiting_row(subject: &Subject) {
     let scheduled = keyed("b", 0).available_at(later);
     subject.commit(std::slice::from_ref(&scheduled)).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     fail(subject, &owner, &read[0], 1, Duration::from_secs(300)).await;
     for _ in 0..2 {
         scan.forget();
@@ -61,7 +61,7 @@ async fn a_sweep_returns_no_waiting_row(subject: &Subject) {
 async fn a_sweep_returns_no_settled_row(subject: &Subject) {
     let read = subject.commit_and_read(&run_of("a", 4)).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     let settled: Vec<_> = read[..2].iter().map(Message::position).collect();
     subject.settler().settle(&settled).await.expect("settle");
     scan.forget();
@@ -76,7 +76,7 @@ async fn a_sweep_refuses_a_message_over_the_largest_size(subject: &Subject) {
     large.payload = vec![b'x'; 3_000].into();
     subject.commit(&[large.clone(), keyed("a", 1)]).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     scan.forget();
     scan.limits.max_message_bytes = 2_000;
     scan.sweep_until("it is refused", |scan| scan.refused.iter().any(|refused| refused.position.id == large.id)).await;
@@ -87,7 +87,7 @@ async fn a_sweep_does_not_move_the_reader(subject: &Subject) {
     let first = run_of("a", 3);
     subject.commit(&first).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     let second: Vec<_> = (3..6).map(|n| keyed("a", n)).collect();
     subject.commit(&second).await;
     for _ in 0..3 {

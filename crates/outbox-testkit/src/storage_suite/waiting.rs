@@ -56,7 +56,7 @@ async fn a_scheduled_message_that_is_already_due_stays_in_order(subject: &Subjec
     let messages = [keyed("a", 0), keyed("a", 1).available_at(past), keyed("a", 2)];
     subject.commit(&messages).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert_eq!(scan.payloads_of("a"), numbers(3));
 }
 
@@ -75,7 +75,7 @@ async fn a_failed_message_that_is_due_is_returned_to_a_reader_that_passed_it(sub
     let read = subject.commit_and_read(&run_of("a", 3)).await;
     let owner = subject.owner().await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     for attempts in 1..=3 {
         fail(subject, &owner, &read[0], attempts, SHORT / 4).await;
         scan.forget();
@@ -101,7 +101,7 @@ async fn a_failed_message_holds_its_key_for_a_new_reader(subject: &Subject) {
         .await;
         assert_eq!(scan.held, [expected], "a follower came before the message that holds its key was reported");
         scan.until_seen(&other.each_id()).await;
-        scan.to_the_end().await;
+        scan.until_quiet().await;
         assert!(!scan.has_seen(read[0].id), "a waiting message was returned");
         assert!(scan.held.iter().all(|held| *held == expected));
     }
@@ -113,7 +113,7 @@ async fn a_failed_message_without_a_key_holds_nothing(subject: &Subject) {
     let owner = subject.owner().await;
     fail(subject, &owner, &read, 1, FAR).await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(scan.held.is_empty() && scan.seen.is_empty());
 }
 
@@ -122,7 +122,7 @@ async fn a_scheduled_message_is_not_reported_as_held(subject: &Subject) {
     subject.commit(&messages).await;
     let mut scan = subject.scan().await;
     scan.until_seen(&[messages[1].id]).await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(scan.held.is_empty() && !scan.has_seen(messages[0].id));
 }
 
@@ -130,11 +130,11 @@ async fn a_rewind_does_not_return_a_waiting_message(subject: &Subject) {
     let read = subject.commit_and_read(&run_of("a", 2)).await;
     let owner = subject.owner().await;
     let mut scan = subject.scan().await;
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     fail(subject, &owner, &read[0], 1, FAR).await;
     scan.forget();
     scan.rewind(read[0].shard, 0);
-    scan.to_the_end().await;
+    scan.until_quiet().await;
     assert!(!scan.has_seen(read[0].id), "a waiting message was returned");
     assert!(scan.held.iter().any(|held| held.position == read[0].position()), "the key is not held after a rewind");
 }

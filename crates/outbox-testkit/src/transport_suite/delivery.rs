@@ -30,7 +30,9 @@ async fn every_message_gets_one_outcome_and_arrives_once(fixture: &dyn Transport
     let keyed = (0..400).map(|n| message(&destination, Some(&format!("key-{}", n % 40)), n));
     let messages: Vec<_> = keyed.chain((400..500).map(|n| message(&destination, None, n))).map(Arc::new).collect();
     dispatch.publish(&messages).await;
-    assert_eq!(dispatch.ledger.open_now().await, 0);
+    let Dispatch { session, mut ledger, .. } = dispatch;
+    session.close().await;
+    assert_eq!(ledger.open_now().await, 0); // and no second outcome has come meanwhile, which the ledger sees
     let arrived: Vec<_> = received(fixture, &destination, 500).await.into_iter().map(|message| message.id).collect();
     assert_eq!(arrived.len(), 500, "a message arrived twice");
     assert_eq!(arrived.into_iter().collect::<BTreeSet<_>>(), messages.iter().map(|message| message.id).collect());

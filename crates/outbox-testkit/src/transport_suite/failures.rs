@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case<dyn TransportFixture>] = cases![dyn TransportFixt
     neighbours_of_a_rejected_message_are_published,
     a_lane_goes_on_after_a_rejection_was_reported,
     closing_a_session_waits_for_every_outcome,
-    a_dropped_session_sends_nothing_more_and_a_new_one_sends_it_all,
+    a_dropped_session_falls_silent_and_a_new_one_sends_it_all,
     a_session_whose_outcomes_nobody_reads_does_no_harm,
     two_sessions_keep_their_outcomes_apart,
     a_broker_that_does_not_answer_is_an_error_and_no_hang,
@@ -140,7 +140,7 @@ async fn closing_a_session_waits_for_every_outcome(fixture: &dyn TransportFixtur
     assert!(received(fixture, &destination, 2_000).await.len() >= 2_000);
 }
 
-async fn a_dropped_session_sends_nothing_more_and_a_new_one_sends_it_all(fixture: &dyn TransportFixture) {
+async fn a_dropped_session_falls_silent_and_a_new_one_sends_it_all(fixture: &dyn TransportFixture) {
     let (mut dispatch, destination) = Dispatch::with_destination(fixture).await;
     let outgoing = warmed_up(&mut dispatch, &destination, 2_000).await;
     let messages: Vec<_> = outgoing.iter().map(|outgoing| outgoing.message.clone()).collect();
@@ -154,7 +154,7 @@ async fn a_dropped_session_sends_nothing_more_and_a_new_one_sends_it_all(fixture
         if arrived != count {
             (count, since) = (arrived, Instant::now()); // what was on its way to the broker may still arrive
         }
-        patience.wait(|| "a dropped session stops sending".to_owned()).await;
+        patience.wait(|| "a dropped session falls silent".to_owned()).await;
     }
     let mut next = Dispatch::connect(transport).await;
     next.open(&destination).await;
