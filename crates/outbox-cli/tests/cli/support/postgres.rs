@@ -1,6 +1,6 @@
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use super::{program::succeed, service, unique};
+use super::{eventually, program::succeed, service, unique};
 
 /// A database of its own on the test server, dropped at the end.
 pub(crate) struct Database {
@@ -30,9 +30,34 @@ impl Database {
         database
     }
 
+    /// Runs a statement in a transaction that stays open until the result is dropped.
+    pub(crate) fn hold(&self, sql: &str) -> Held {
+        let script = format!("BEGIN; {sql}; SELECT pg_sleep(3600)");
+        let mut command = Command::new("psql");
+        command.arg(&self.url).args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--command", &script]);
+        let held = Held { session: command.stdout(Stdio::null()).spawn().expect("psql starts") };
+        // The sleep waits on PgSleep once the statement before it is done.
+        let sleeping =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        eventually("the statement holds", || (self.psql(sleeping).trim() == "1").then_some(()));
+        held
+    }
+
     /// Runs SQL through `psql`, as somebody in another language would, and returns what it printed.
     pub(crate) fn psql(&self, sql: &str) -> String {
         psql(&self.url, sql)
+    }
+}
+
+/// An open transaction.
+pub(crate) struct Held {
+    session: Child,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.session.kill();
+        let _ = self.session.wait();
     }
 }
 
