@@ -219,3 +219,6 @@ fn meta(conn: &mut SqliteConnection, sql: &Statements) -> QueryResult<Meta> {
 fn int(value: i64) -> Bind<BigInt, i64> {
     bind(value)
 }
+
+#[cfg(test)]
+mod plans;

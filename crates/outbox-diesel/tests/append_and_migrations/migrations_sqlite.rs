@@ -56,9 +56,10 @@ fn down_refuses_to_delete_messages_unless_told_to() {
 
 #[test]
 fn migrators_at_the_same_time_wait_for_each_other() {
-    let (folder, _conn, tables) = empty();
+    let folder = tempfile::tempdir().unwrap();
+    let tables = Tables::default();
     let applied: usize = std::thread::scope(|scope| {
-        let migrators: Vec<_> = (0..4)
+        let migrators: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
                     let mut conn = establish_sync(folder.path().join("a.db")).unwrap();
