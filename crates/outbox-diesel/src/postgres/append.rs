@@ -5,9 +5,9 @@ use outbox_core::{Limits, NewMessage, ToMessage};
 use uuid::Uuid;
 
 use super::append_rows::{Columns, Row};
+use crate::Tables;
 use crate::append::{AppendError, check_all};
 use crate::sql::Sql;
-use crate::{InvalidTables, Tables};
 
 /// Appends messages to the outbox in the caller's own transaction on PostgreSQL.
 ///
@@ -53,15 +53,6 @@ impl PostgresOutbox {
         let one = tables.render(INSERT_ONE);
         let many = tables.render(INSERT_MANY);
         Self { tables, limits: Limits::default(), one, many }
-    }
-
-    /// An outbox whose tables have this prefix, in the schema of the connection's `search_path`.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidTables`] as [`Tables::new`].
-    pub fn with_prefix(prefix: &str) -> Result<Self, InvalidTables> {
-        Ok(Self::new(Tables::new(None, prefix)?))
     }
 
     /// Replaces the limits of a message.

@@ -8,6 +8,10 @@ use outbox_core::ports::{ParkedKey, ShardId};
 
 use super::row::{PgRow, lossy_text, small};
 
+/// The keys of some shards that are parked.
+pub(super) const PARKED_KEYS: &str = "SELECT p.shard, p.aggregate_type, p.aggregate_id FROM {{parked_keys}} AS p \
+    WHERE p.shard = ANY ($1::int2[])";
+
 /// (shard, aggregate type, aggregate id).
 pub(super) struct ParkedRow(pub(super) ParkedKey);
 

@@ -10,7 +10,7 @@ use outbox_core::ports::{
 use uuid::Uuid;
 
 use super::backlog::BacklogRow;
-use super::parked::ParkedRow;
+use super::parked::{PARKED_KEYS, ParkedRow};
 use super::pool::Pool;
 use super::reader::shard_column;
 use super::shared::Shared;
@@ -79,9 +79,6 @@ const BURY: &str = "WITH lease AS MATERIALIZED (SELECT l.shard FROM {{leases}} A
     WHERE $10 AND aggregate_id IS NOT NULL ON CONFLICT DO NOTHING) \
     SELECT count(*) FROM lease";
 
-const PARKED_KEYS: &str = "SELECT p.shard, p.aggregate_type, p.aggregate_id FROM {{parked_keys}} AS p \
-    WHERE p.shard = ANY ($1::int2[])";
-
 #[async_trait]
 impl Settler for PostgresSettler {
     async fn settle(&self, delivered: &[Position]) -> Result<(), StorageError> {
@@ -137,6 +134,9 @@ impl Settler for PostgresSettler {
         );
         let statement = Sql::<_, BigInt>::new(&self.bury, binds);
         let leases: i64 = self.settles.one("move a message to the dead letters", statement).await?;
+        if burial.park_key {
+            self.shared.key_was_parked();
+        }
         Ok(fenced(leases))
     }
 

@@ -1,5 +1,6 @@
 //! What the ports of one storage tell each other.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use outbox_core::order::Horizon;
@@ -17,6 +18,7 @@ pub(super) type Wake = (ShardId, i64, i64);
 pub(super) struct Shared {
     order: Mutex<Order>,
     wakes: broadcast::Sender<Wake>,
+    parked: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -27,7 +29,7 @@ struct Order {
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { order: Mutex::default(), wakes: broadcast::Sender::new(WAKES) }
+        Self { order: Mutex::default(), wakes: broadcast::Sender::new(WAKES), parked: AtomicU64::new(0) }
     }
 
     /// A read returned this last value of the sequence. The latest stands, not the highest: a sequence may be set back.
@@ -57,6 +59,15 @@ impl Shared {
 
     pub(super) fn horizon(&self) -> Option<Horizon> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).horizon
+    }
+
+    pub(super) fn key_was_parked(&self) {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Grows with every key that the settler parks.
+    pub(super) fn parked_version(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
     }
 
     pub(super) fn will_wake(&self, wake: Wake) {

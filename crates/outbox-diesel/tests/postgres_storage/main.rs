@@ -12,5 +12,6 @@ mod refused_rows;
 mod refused_servers;
 mod roles;
 mod scheduled;
+mod skimming;
 #[cfg(feature = "postgres-tls")]
 mod tls;

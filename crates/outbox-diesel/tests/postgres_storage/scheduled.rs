@@ -50,5 +50,6 @@ async fn reading_past_scheduled_messages_does_not_load_them_again() {
     database.others_are_gone().await;
     let fetched =
         database.number("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'outbox_messages'").await;
-    assert!((5_000..10_000).contains(&fetched), "{fetched} rows were fetched");
+    // Reading them again each time would be 100,000; some are looked at again while transactions of other tests end.
+    assert!((5_000..50_000).contains(&fetched), "{fetched} rows were fetched");
 }

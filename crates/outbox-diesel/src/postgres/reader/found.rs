@@ -8,7 +8,7 @@ use outbox_core::message::{LaneKey, Payload};
 use outbox_core::ports::{Position, ShardId};
 use outbox_core::{Headers, Message};
 
-use super::sql::{META, NEXT_DUE};
+use super::sql::{META, NEXT_DUE, SKIMMED};
 use crate::postgres::row::{NotUtf8, PgRow, RowOf, big, int, lossy_text, small, text, time_of, uuid};
 
 /// A row of a read or a sweep.
@@ -18,8 +18,21 @@ pub(super) enum ReadRow {
     Meta { snapshot: String, last_value: i64, clock: i64 },
     /// When the next row of a shard becomes due.
     NextDue { shard: ShardId, wake_at: i64 },
+    /// A shard that was skimmed.
+    Skimmed(Skimmed),
     /// A row of the messages table.
     Found(Found),
+}
+
+/// A shard holds nothing to be read up to here.
+#[derive(Debug)]
+pub(super) struct Skimmed {
+    pub(super) shard: ShardId,
+    pub(super) upto: i64,
+    /// When the first of the rows skipped becomes due.
+    pub(super) wake_at: Option<i64>,
+    /// Whether something to be read follows at once.
+    pub(super) found: bool,
 }
 
 /// A row of the messages table.
@@ -61,6 +74,12 @@ impl QueryableByName<Pg> for ReadRow {
                 clock: big(row, 13),
             },
             NEXT_DUE => Self::NextDue { shard: shard(row), wake_at: big(row, 13) },
+            SKIMMED => Self::Skimmed(Skimmed {
+                shard: shard(row),
+                upto: big(row, 2),
+                wake_at: row.bytes(13, |_| ()).map(|()| big(row, 13)),
+                found: row.bytes(4, |text| text == b"found").unwrap_or(false),
+            }),
             kind => Self::Found(Found {
                 kind,
                 payload_bytes: usize::try_from(int(row, 8)).unwrap_or(0),

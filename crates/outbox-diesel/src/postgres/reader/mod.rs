@@ -4,6 +4,7 @@ mod appetite;
 mod due;
 mod found;
 mod ranges;
+mod skim;
 mod sort_out;
 mod sql;
 mod sweep;
@@ -19,16 +20,18 @@ use outbox_core::order::{Horizon, Snapshot, SnapshotTracker, TrackerMode};
 use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError, StorageErrorKind};
 use tokio::sync::broadcast;
 
+use super::parked::ParkedRow;
 use super::pool::Pool;
 use super::row::Micros;
 use super::shared::{Shared, Wake};
 use crate::sql::{Sql, bind};
 use appetite::Appetite;
 use due::DueTimes;
-use found::{Found, LoadedPayload, ReadRow};
+use found::{Found, LoadedPayload, ReadRow, Skimmed};
 use ranges::LateRanges;
+use skim::{SKIM_ROWS, Skim};
 use sort_out::Asked;
-use sql::{DueBinds, ReadBinds};
+use sql::{DueBinds, ReadBinds, SkimBinds};
 use sweep::SweepCursors;
 use take::Take;
 
@@ -49,6 +52,7 @@ pub(super) struct PostgresReader {
     tracker: SnapshotTracker,
     due: DueTimes,
     sweep: SweepCursors,
+    skim: Skim,
     appetite: Appetite,
     /// The database's clock at the last read, and when that read returned.
     clock: Option<(i64, Instant)>,
@@ -76,6 +80,7 @@ impl PostgresReader {
             tracker: SnapshotTracker::new(TrackerMode::default()),
             due: DueTimes::default(),
             sweep: SweepCursors::default(),
+            skim: Skim::default(),
             appetite: Appetite::default(),
             clock: None,
             horizon: None,
@@ -97,6 +102,18 @@ impl PostgresReader {
         self.horizon = self.shared.horizon();
         if let Some(horizon) = self.horizon {
             self.tracker.advance_horizon(horizon);
+        }
+        Ok(())
+    }
+
+    /// Reads the parked keys again when they may have changed.
+    async fn refresh_parked(&mut self) -> Result<(), StorageError> {
+        let version = self.shared.parked_version();
+        if !self.skim.is_current(version) {
+            let shards: Vec<_> = self.tracker.floors().map(|(shard, _)| shard_column(shard)).collect();
+            let statement = Sql::<_, Untyped>::new(&self.statements.parked_keys, (bind::<Array<SmallInt>, _>(shards),));
+            let parked: Vec<ParkedRow> = self.pool.load("read the parked keys", statement).await?;
+            self.skim.learn(version, parked.into_iter().map(|row| row.0));
         }
         Ok(())
     }
@@ -133,25 +150,31 @@ impl PostgresReader {
         let due: Vec<_> = self.due.at(self.clock_now()).collect();
         // Due rows get at most half of a read, so that neither they nor new ones wait for the others to end.
         let due_limit = (rows.div_ceil(2) / due.len().max(1)).max(1);
-        Asked { rows, plan, late, due, due_limit }
+        let skim = plan.hot.iter().map(|range| range.shard).filter(|&shard| self.skim.is_due(shard)).collect();
+        Asked { rows, plan, late, due, due_limit, skim }
     }
 
     fn binds(&self, asked: &Asked, limits: &ReadLimits) -> ReadBinds {
-        let hot = &asked.plan.hot;
+        let hot = || asked.plan.hot.iter().filter(|range| !asked.skim.contains(&range.shard));
         let floor = |&(shard, _): &(ShardId, _)| self.tracker.floor(shard).unwrap_or(0);
         ReadBinds {
             inline_bytes: count(Appetite::inline_bytes(asked.rows, limits)),
-            shards: hot.iter().map(|range| shard_column(range.shard)).collect(),
-            floors: hot.iter().map(|range| range.after).collect(),
+            shards: hot().map(|range| shard_column(range.shard)).collect(),
+            floors: hot().map(|range| range.after).collect(),
             upto: None,
-            rows: hot.iter().map(|range| count(range.limit)).collect(),
-            late: (!asked.late.is_empty()).then(|| asked.late.binds(asked.rows)),
+            rows: hot().map(|range| count(range.limit)).collect(),
+            late: (!asked.late.is_empty()).then(|| asked.late.binds(self.skim.knows_parked_keys(), asked.rows)),
             due: (!asked.due.is_empty()).then(|| DueBinds {
                 shards: asked.due.iter().map(|&(shard, _)| shard_column(shard)).collect(),
                 floors: asked.due.iter().map(floor).collect(),
                 wakes: asked.due.iter().map(|&(_, (wake_at, _))| Micros(wake_at)).collect(),
                 seqs: asked.due.iter().map(|&(_, (_, seq))| seq).collect(),
                 limit: count(asked.due_limit),
+            }),
+            skim: (!asked.skim.is_empty()).then(|| SkimBinds {
+                shards: asked.skim.iter().map(|&shard| shard_column(shard)).collect(),
+                floors: asked.skim.iter().map(|&shard| self.tracker.floor(shard).unwrap_or(0)).collect(),
+                rows: SKIM_ROWS,
             }),
         }
     }
@@ -208,10 +231,14 @@ impl Reader for PostgresReader {
         self.tracker.assign(shards);
         self.due.retain(|shard| self.tracker.floor(shard).is_some());
         self.sweep.retain(|shard| self.tracker.floor(shard).is_some());
+        self.skim.forget();
     }
 
     fn rewind(&mut self, shard: ShardId, from_seq: i64) {
         self.tracker.rewind(shard, from_seq);
+        if from_seq <= 0 {
+            self.skim.forget();
+        }
     }
 
     async fn read(&mut self, limits: &ReadLimits) -> Result<Batch, StorageError> {
@@ -220,17 +247,18 @@ impl Reader for PostgresReader {
         }
         self.refresh_horizon().await?;
         self.take_wakes();
+        self.refresh_parked().await?;
         let asked = self.ask(limits);
         let binds = self.binds(&asked, limits);
-        let text = self.statements.read(binds.late.is_some(), binds.due.is_some());
+        let text = self.statements.read(binds.parts());
         let reply = self.run(text, binds).await?;
         self.shared.read_returned(reply.last_value);
         let clock = reply.clock;
-        let (mut take, changes) = asked.sort_out(reply, self.first, limits);
+        let (mut take, changes) = asked.sort_out(reply, self.first, &self.skim, limits);
         self.load_payloads(&mut take).await?;
         self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);
         self.first = changes.cut.unwrap_or(ShardId(0));
-        changes.apply(&mut self.tracker, &mut self.due);
+        changes.apply(&mut self.tracker, &mut self.due, &mut self.skim);
         let mut batch = take.batch;
         self.finish(&mut batch, clock);
         Ok(batch)
@@ -247,6 +275,7 @@ struct Reply {
     last_value: i64,
     clock: i64,
     next_due: Vec<(ShardId, i64)>,
+    skimmed: Vec<Skimmed>,
     found: Vec<Found>,
 }
 
@@ -257,6 +286,7 @@ impl Reply {
             last_value: 0,
             clock: 0,
             next_due: Vec::new(),
+            skimmed: Vec::new(),
             found: Vec::with_capacity(rows.len()),
         };
         let mut complete = false;
@@ -269,6 +299,7 @@ impl Reply {
                     }
                 }
                 ReadRow::NextDue { shard, wake_at } => reply.next_due.push((shard, wake_at)),
+                ReadRow::Skimmed(skimmed) => reply.skimmed.push(skimmed),
                 ReadRow::Found(found) => reply.found.push(found),
             }
         }

@@ -45,8 +45,8 @@ impl LateRanges {
         self.ranges.is_empty()
     }
 
-    pub(super) fn binds(&self, limit: usize) -> LateBinds {
-        let mut binds = LateBinds { limit: i64::try_from(limit).unwrap_or(i64::MAX), ..LateBinds::default() };
+    pub(super) fn binds(&self, parked: bool, limit: usize) -> LateBinds {
+        let mut binds = LateBinds { limit: i64::try_from(limit).unwrap_or(i64::MAX), parked, ..LateBinds::default() };
         for (number, range) in (1_i64..).zip(&self.ranges) {
             binds.shards.push(super::shard_column(range.shard));
             binds.after.push(range.after);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_range_is_asked_for_once_with_all_transactions_that_it_watches() {
-        let binds = ranges().binds(100);
+        let binds = ranges().binds(false, 100);
         assert_eq!((binds.after, binds.upto), (vec![0, 3, 9], vec![10, 9, 20]));
         assert_eq!(binds.always, [false, true, false]);
         assert_eq!((binds.ranges, binds.xids), (vec![1, 1, 3], vec!["5".into(), "7".into(), "8".into()]));

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use outbox_core::order::{Observed, Plan, SnapshotTracker};
+use outbox_core::order::{HotRange, Observed, Plan, SnapshotTracker};
 use outbox_core::ports::{ReadLimits, ShardId};
 
 use super::Reply;
 use super::due::{DueFrom, DueTimes};
 use super::found::Found;
 use super::ranges::{LateProgress, LateRanges};
+use super::skim::Skim;
 use super::sql::DUE;
 use super::take::{Take, Taken};
 
@@ -20,6 +21,8 @@ pub(super) struct Asked {
     pub(super) late: LateRanges,
     pub(super) due: Vec<(ShardId, DueFrom)>,
     pub(super) due_limit: usize,
+    /// Shards that are skimmed instead of read.
+    pub(super) skim: Vec<ShardId>,
 }
 
 /// What a read changes once its batch is complete.
@@ -31,6 +34,10 @@ pub(super) struct Changes {
     waiting: Vec<(ShardId, DueFrom)>,
     /// The first shard that a limit cut.
     pub(super) cut: Option<ShardId>,
+    /// For each shard read: rows past its floor, and how many of them could not be delivered.
+    useless: Vec<(ShardId, usize, usize)>,
+    /// Shards skimmed, and whether something to be read follows.
+    skimmed: Vec<(ShardId, bool)>,
 }
 
 #[derive(Default)]
@@ -42,7 +49,13 @@ struct ShardRows {
 
 impl Asked {
     /// Takes rows within the limits, shard by shard from `first` on.
-    pub(super) fn sort_out<'l>(&self, reply: Reply, first: ShardId, limits: &'l ReadLimits) -> (Take<'l>, Changes) {
+    pub(super) fn sort_out<'l>(
+        &self,
+        reply: Reply,
+        first: ShardId,
+        skim: &Skim,
+        limits: &'l ReadLimits,
+    ) -> (Take<'l>, Changes) {
         let mut take = Take::new(limits, reply.clock);
         let mut changes = Changes::default();
         let mut progress = self.late_progress(&reply);
@@ -53,32 +66,54 @@ impl Asked {
             let rows = shards.remove(&range.shard).unwrap_or_default();
             self.take_due(range.shard, rows.due, &mut take, &mut changes);
             self.take_late(range.shard, rows.late, &mut take, &mut progress, &mut changes);
-            let (mut top, mut cut) = (range.after, rows.hot.len() >= range.limit);
             if progress.is_cut(&self.late, range.shard) {
-                // What the cut range still holds may precede these rows.
-                cut = true;
+                // What the cut range still holds may precede the rows past the floor.
+                take.batch.more = true;
+                changes.observed.hot.push((range.shard, range.after, true));
+            } else if let Some(skimmed) = reply.skimmed.iter().find(|skimmed| skimmed.shard == range.shard) {
+                take.batch.more = true;
+                changes.observed.hot.push((range.shard, skimmed.upto.max(range.after), true));
+                changes.skimmed.push((range.shard, skimmed.found));
+                changes.waiting.extend(skimmed.wake_at.map(|wake_at| (range.shard, (wake_at, 0))));
             } else {
-                for found in rows.hot {
-                    let seq = found.position().seq;
-                    match take.row(found) {
-                        Taken::Yes => {}
-                        Taken::Waits(wake_at) => changes.waiting.push((range.shard, (wake_at, seq))),
-                        Taken::No => {
-                            changes.cut(range.shard);
-                            cut = true;
-                            break;
-                        }
-                    }
-                    top = seq;
+                if self.skim.contains(&range.shard) {
+                    // Nothing is past the floor at all.
+                    changes.skimmed.push((range.shard, true));
                 }
+                Self::take_hot(range, rows.hot, skim, &mut take, &mut changes);
             }
-            take.batch.more |= cut;
-            changes.observed.hot.push((range.shard, top, cut));
         }
-        changes.due.extend(reply.next_due.into_iter().map(|(shard, wake_at)| (shard, Some((wake_at, 0)))));
+        changes.waiting.extend(reply.next_due.into_iter().map(|(shard, wake_at)| (shard, (wake_at, 0))));
         changes.observed.snapshot = reply.snapshot;
         changes.observed.cut = progress.into_cuts(&self.late);
         (take, changes)
+    }
+
+    fn take_hot(range: &HotRange, rows: Vec<Found>, skim: &Skim, take: &mut Take<'_>, changes: &mut Changes) {
+        let (mut top, mut cut, mut useless) = (range.after, rows.len() >= range.limit, 0);
+        let count = rows.len();
+        for found in rows {
+            let seq = found.position().seq;
+            let parked = skim.is_parked(range.shard, found.lane());
+            match take.row(found) {
+                Taken::Yes => useless += usize::from(parked),
+                Taken::Waits(wake_at) => {
+                    useless += 1;
+                    changes.waiting.push((range.shard, (wake_at, seq)));
+                }
+                Taken::No => {
+                    changes.cut(range.shard);
+                    cut = true;
+                    break;
+                }
+            }
+            top = seq;
+        }
+        if cut {
+            changes.useless.push((range.shard, count, useless));
+        }
+        take.batch.more |= cut;
+        changes.observed.hot.push((range.shard, top, cut));
     }
 
     fn late_progress(&self, reply: &Reply) -> LateProgress {
@@ -160,7 +195,13 @@ impl Changes {
     }
 
     /// Moves the reader on.
-    pub(super) fn apply(self, tracker: &mut SnapshotTracker, due: &mut DueTimes) {
+    pub(super) fn apply(self, tracker: &mut SnapshotTracker, due: &mut DueTimes, skim: &mut Skim) {
+        for (shard, rows, useless) in self.useless {
+            skim.after_read(shard, rows, useless);
+        }
+        for (shard, _) in self.skimmed.into_iter().filter(|&(_, found)| found) {
+            skim.found(shard);
+        }
         for &(shard, _) in &self.due {
             due.clear(shard);
         }

@@ -18,39 +18,67 @@ const COLUMNS: &str = "o.shard, o.seq, o.id, o.aggregate_type::text, o.aggregate
 /// The texts of the reader's statements.
 #[derive(Debug)]
 pub(in crate::postgres) struct ReadStatements {
-    reads: [String; 4],
+    reads: Vec<String>,
     pub(super) sweep: String,
     pub(super) payloads: String,
     pub(super) last_value: String,
+    pub(super) parked_keys: String,
+}
+
+/// The parts that a read has beside rows past the floors.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parts {
+    pub(super) late: bool,
+    pub(super) due: bool,
+    pub(super) skim: bool,
+}
+
+impl Parts {
+    const ALL: usize = 8;
+
+    fn of(number: usize) -> Self {
+        Self { late: number & 1 != 0, due: number & 2 != 0, skim: number & 4 != 0 }
+    }
+
+    fn number(self) -> usize {
+        usize::from(self.late) | usize::from(self.due) << 1 | usize::from(self.skim) << 2
+    }
 }
 
 impl ReadStatements {
     pub(in crate::postgres) fn new(tables: &Tables) -> Self {
-        let read = |late: bool, due: bool| {
-            tables.render(&format!(
-                "{}{}{}",
-                hot(),
-                if late { late_part() } else { String::new() },
-                match (late, due) {
-                    (_, false) => String::new(),
-                    (false, true) => due_part(5),
-                    (true, true) => due_part(5 + LATE_BINDS),
-                }
-            ))
-        };
         Self {
-            reads: [read(false, false), read(true, false), read(false, true), read(true, true)],
+            reads: (0..Parts::ALL).map(|number| tables.render(&read(Parts::of(number)))).collect(),
             sweep: tables.render(&sweep()),
             payloads: tables.render(PAYLOADS),
             last_value: tables
                 .render("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {{seq}}"),
+            parked_keys: tables.render(crate::postgres::parked::PARKED_KEYS),
         }
     }
 
     /// The read with these parts.
-    pub(super) fn read(&self, late: bool, due: bool) -> &str {
-        &self.reads[usize::from(late) + 2 * usize::from(due)]
+    pub(super) fn read(&self, parts: Parts) -> &str {
+        &self.reads[parts.number()]
     }
+}
+
+/// A read; the order of its parts is the order of their binds.
+fn read(parts: Parts) -> String {
+    let mut text = hot();
+    let mut next = 5;
+    if parts.late {
+        text.push_str(&late_part(next));
+        next += LATE_BINDS;
+    }
+    if parts.due {
+        text.push_str(&due_part(next));
+        next += DUE_BINDS;
+    }
+    if parts.skim {
+        text.push_str(&skim_part(next));
+    }
+    text
 }
 
 /// Kinds of rows of a read, in its first column; a late row has the number of its range there.
@@ -62,7 +90,11 @@ pub(super) const NEXT_DUE: i32 = -3;
 /// The snapshot, the sequence's last value and the clock.
 pub(super) const META: i32 = -4;
 
-const LATE_BINDS: usize = 7;
+/// How far a shard was skimmed, and when the next of the rows skipped becomes due.
+pub(super) const SKIMMED: i32 = -5;
+
+const LATE_BINDS: usize = 8;
+const DUE_BINDS: usize = 5;
 
 fn clock() -> &'static str {
     "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now) "
@@ -93,19 +125,57 @@ fn hot() -> String {
 }
 
 /// Ranges below the floors, in the order given; one is read when it must be always, or when a transaction that it
-/// watches has ended at this statement's snapshot.
-fn late_part() -> String {
+/// watches has ended at this statement's snapshot. Rows that wait and never failed have left the order, and rows of parked
+/// keys are not wanted: both are left out, as there may be millions, and the shard's next due time is asked for instead.
+fn late_part(first: usize) -> String {
+    let [shards, after, upto, always, ranges, xids, parked, limit] = places(first);
+    let next = bare(NEXT_DUE, "l.shard", "0", "NULL", "n.wake_at");
     format!(
-        " UNION ALL (SELECT (r.i - 1)::int4, m.* FROM unnest($5::int2[], $6::int8[], $7::int8[], $8::bool[]) \
-         WITH ORDINALITY AS r(shard, after, upto, always, i) CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o \
-         WHERE o.shard = r.shard AND o.seq > r.after AND o.seq <= r.upto ORDER BY o.seq LIMIT $11) AS m \
-         WHERE r.always OR EXISTS (SELECT FROM unnest($9::int8[], $10::text[]) AS w(i, xid) \
-         WHERE w.i = r.i AND pg_visible_in_snapshot(w.xid::xid8, pg_current_snapshot())) LIMIT $11)"
+        " UNION ALL (SELECT (r.i - 1)::int4, m.* FROM unnest({shards}::int2[], {after}::int8[], {upto}::int8[], \
+         {always}::bool[]) WITH ORDINALITY AS r(shard, after, upto, always, i) CROSS JOIN LATERAL (SELECT {COLUMNS} \
+         FROM {{{{messages}}}} AS o WHERE o.shard = r.shard AND o.seq > r.after AND o.seq <= r.upto \
+         AND (o.attempts > 0 OR o.wake_at IS NULL OR o.wake_at <= (SELECT now FROM clock)) \
+         AND (NOT {parked}::bool OR {NOT_PARKED}) ORDER BY o.seq LIMIT {limit}) AS m \
+         WHERE r.always OR EXISTS (SELECT FROM unnest({ranges}::int8[], {xids}::text[]) AS w(i, xid) \
+         WHERE w.i = r.i AND pg_visible_in_snapshot(w.xid::xid8, pg_current_snapshot())) LIMIT {limit}) \
+         UNION ALL {next} FROM (SELECT DISTINCT u.shard FROM unnest({shards}::int2[]) AS u(shard)) AS l \
+         CROSS JOIN LATERAL (SELECT o.wake_at FROM {{{{messages}}}} AS o WHERE o.shard = l.shard \
+         AND o.wake_at > (SELECT now FROM clock) ORDER BY o.wake_at LIMIT 1) AS n"
+    )
+}
+
+/// The key of the row `o` is not parked; true for a row without a key.
+const NOT_PARKED: &str = "NOT EXISTS (SELECT FROM {{parked_keys}} AS p WHERE p.shard = o.shard \
+    AND p.aggregate_type = o.aggregate_type AND p.aggregate_id = o.aggregate_id)";
+
+/// The places of binds, `$first` and on.
+fn places<const N: usize>(first: usize) -> [String; N] {
+    std::array::from_fn(|i| format!("${}", first + i))
+}
+
+/// How far past its floor a shard holds nothing but rows that wait and rows of parked keys, among the next so many. A
+/// failed row counts as one to be read: its followers must know of it.
+fn skim_part(first: usize) -> String {
+    let [shards, floors, rows] = places(first);
+    let skimmed = bare(
+        SKIMMED,
+        "s.shard",
+        "coalesce(k.found - 1, k.last)",
+        "CASE WHEN k.found IS NULL THEN 'more' ELSE 'found' END",
+        "k.wake_at",
+    );
+    format!(
+        " UNION ALL {skimmed} FROM unnest({shards}::int2[], {floors}::int8[]) AS s(shard, floor) CROSS JOIN LATERAL \
+         (SELECT max(n.seq) AS last, min(n.wake_at) FILTER (WHERE n.waits) AS wake_at, \
+         min(n.seq) FILTER (WHERE n.attempts > 0 OR (n.free AND NOT n.waits)) AS found \
+         FROM (SELECT o.seq, o.wake_at, o.attempts, coalesce(o.wake_at > (SELECT now FROM clock), false) AS waits, \
+         {NOT_PARKED} AS free FROM {{{{messages}}}} AS o WHERE o.shard = s.shard AND o.seq > s.floor \
+         ORDER BY o.seq LIMIT {rows}) AS n) AS k WHERE k.last IS NOT NULL"
     )
 }
 
 fn due_part(first: usize) -> String {
-    let [shards, floors, wakes, seqs, limit] = std::array::from_fn(|i| format!("${}", first + i));
+    let [shards, floors, wakes, seqs, limit] = places(first);
     let next = bare(NEXT_DUE, "d.shard", "0", "NULL", "n.wake_at");
     format!(
         " UNION ALL SELECT {DUE}, m.* FROM unnest({shards}::int2[], {floors}::int8[], {wakes}::timestamptz[], {seqs}::int8[]) \
@@ -143,6 +213,13 @@ pub(super) struct ReadBinds {
     pub(super) rows: Vec<i64>,
     pub(super) late: Option<LateBinds>,
     pub(super) due: Option<DueBinds>,
+    pub(super) skim: Option<SkimBinds>,
+}
+
+impl ReadBinds {
+    pub(super) fn parts(&self) -> Parts {
+        Parts { late: self.late.is_some(), due: self.due.is_some(), skim: self.skim.is_some() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -154,6 +231,8 @@ pub(super) struct LateBinds {
     /// Number of the range, from 1, for each of `xids`.
     pub(super) ranges: Vec<i64>,
     pub(super) xids: Vec<String>,
+    /// Whether any key is known to be parked.
+    pub(super) parked: bool,
     pub(super) limit: i64,
 }
 
@@ -164,6 +243,13 @@ pub(super) struct DueBinds {
     pub(super) wakes: Vec<Micros>,
     pub(super) seqs: Vec<i64>,
     pub(super) limit: i64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SkimBinds {
+    pub(super) shards: Vec<i16>,
+    pub(super) floors: Vec<i64>,
+    pub(super) rows: i64,
 }
 
 impl Binds<Pg> for ReadBinds {
@@ -182,6 +268,7 @@ impl Binds<Pg> for ReadBinds {
             pass.push_bind_param_value_only::<Array<Bool>, _>(&late.always)?;
             pass.push_bind_param_value_only::<Array<BigInt>, _>(&late.ranges)?;
             pass.push_bind_param_value_only::<Array<Text>, _>(&late.xids)?;
+            pass.push_bind_param_value_only::<Bool, _>(&late.parked)?;
             pass.push_bind_param_value_only::<BigInt, _>(&late.limit)?;
         }
         if let Some(due) = &self.due {
@@ -190,6 +277,11 @@ impl Binds<Pg> for ReadBinds {
             pass.push_bind_param_value_only::<Array<Timestamptz>, _>(&due.wakes)?;
             pass.push_bind_param_value_only::<Array<BigInt>, _>(&due.seqs)?;
             pass.push_bind_param_value_only::<BigInt, _>(&due.limit)?;
+        }
+        if let Some(skim) = &self.skim {
+            pass.push_bind_param_value_only::<Array<SmallInt>, _>(&skim.shards)?;
+            pass.push_bind_param_value_only::<Array<BigInt>, _>(&skim.floors)?;
+            pass.push_bind_param_value_only::<BigInt, _>(&skim.rows)?;
         }
         Ok(())
     }

@@ -56,6 +56,7 @@ impl PostgresReader {
             rows: vec![count(share); ranges.len()],
             late: None,
             due: None,
+            skim: None,
         };
         let reply = self.run(&self.statements.sweep, binds).await?;
         let clock = reply.clock;
