@@ -2,6 +2,13 @@
 //!
 //! A service appends messages through its own connection, in its own transaction; the relay reads and settles them
 //! through a storage of this crate.
+//!
+//! | feature | append | relay | migrations |
+//! |---|---|---|---|
+//! | `postgres` (`postgres-tls` adds TLS) | `postgres::PostgresOutbox` | `postgres::PostgresStorage` | `migrations::postgres` |
+//! | `sqlite` | `sqlite::SqliteOutbox` | `sqlite::SqliteStorage` | `migrations::sqlite` |
+//!
+//! [`Tables`] says where the tables are. `docs/roles.md` has the grants that each program needs.
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod append;
