@@ -96,13 +96,9 @@ impl Broker {
         Ok(broker)
     }
 
-    /// How long the transport may ask about a topic. The in-process broker never answers the question how large its
-    /// batches may be.
-    pub(super) fn request_timeout(&self) -> Duration {
-        match self.kind {
-            Kind::InProcess(_) => Duration::from_millis(500),
-            Kind::Real(_) => Duration::from_secs(10),
-        }
+    /// Whether it answers the question how large the batches of a topic may be.
+    pub(super) fn tells_topic_limits(&self) -> bool {
+        matches!(self.kind, Kind::Real(_))
     }
 
     /// What to call it.

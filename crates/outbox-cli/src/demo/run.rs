@@ -93,7 +93,7 @@ async fn deliver_and_verify(plan: &Plan, shop: &Arc<dyn Shop>, broker: &Broker, 
     let prefix = if plan.kafka.is_some() { plan.prefix.as_str() } else { "" };
     let transport = KafkaTransport::builder(&broker.brokers)
         .topic_template(format!("{prefix}{{aggregate_type}}"))
-        .request_timeout(broker.request_timeout())
+        .ask_topic_limits(broker.tells_topic_limits())
         .build()?;
     let config = RelayConfig { name: "demo".to_owned(), ..RelayConfig::default() };
     let relay = Relay::builder_from(shop.storage().await?, Arc::new(transport)).config(config).build()?;
