@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use shop::Shop;
 
 const RELAYS: usize = 2;
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A transaction that is open in one run is running in the snapshots of the other, so they follow each other.
@@ -36,7 +36,7 @@ async fn late_commits_are_delivered_in_order_while_a_write_transaction_stays_ope
     let _alone = ONE_AT_A_TIME.lock().await;
     let shop = Shop::create().await;
     let mut elsewhere = shop.connection().await;
-    let held = "CREATE TABLE elsewhere (n int); BEGIN; INSERT INTO elsewhere VALUES (1); SELECT nextval('outbox_messages_seq')";
+    let held = "CREATE TABLE elsewhere (n int); BEGIN; INSERT INTO elsewhere VALUES (1)";
     elsewhere.batch_execute(held).await.expect("a transaction stays open");
     run(&shop).await;
     elsewhere.batch_execute("ROLLBACK").await.expect("it was open all the time");
@@ -47,14 +47,12 @@ async fn run(shop: &Shop) {
     let relays: Vec<Running> = (0..RELAYS).map(|number| Running::start(shop, &transport, number)).collect();
     let committed = writers::write(shop, events()).await;
     wait_until_empty(shop, &relays).await;
-    let mut swept = 0;
     for relay in relays {
         let report = relay.stop().await;
         assert!(report.drained, "a relay could not drain: {:?}", report.stats);
-        swept += report.stats.swept;
+        assert_eq!(report.stats.swept, 0, "the order rule must find every late commit, the sweep is only the net");
     }
     verdict::check(&committed, &transport.published());
-    assert_eq!(swept, 0, "the order rule must find every late commit; the sweep found {swept}");
 }
 
 fn events() -> usize {
@@ -103,6 +101,6 @@ async fn wait_until_empty(shop: &Shop, relays: &[Running]) {
     };
     if tokio::time::timeout(DRAIN_LIMIT, emptied).await.is_err() {
         let stats: Vec<_> = relays.iter().map(|relay| (relay.handle.stats(), relay.handle.health())).collect();
-        panic!("{} messages are left after {DRAIN_LIMIT:?}: {stats:#?}", shop.pending().await);
+        panic!("messages are left after {DRAIN_LIMIT:?}: {stats:#?}\n{}", shop.left().await);
     }
 }

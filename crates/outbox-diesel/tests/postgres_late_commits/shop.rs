@@ -1,7 +1,7 @@
 //! A database of its own with the outbox and a counter per key.
 
 use diesel::QueryableByName;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use outbox_diesel::Tables;
 use outbox_diesel::migrations::{EXPECTED_VERSION, postgres};
@@ -20,6 +20,12 @@ pub struct Shop {
 struct Number {
     #[diesel(sql_type = BigInt)]
     number: i64,
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
 }
 
 impl Shop {
@@ -48,6 +54,15 @@ impl Shop {
     pub async fn pending(&self) -> i64 {
         let count = diesel::sql_query("SELECT count(*) AS number FROM outbox_messages");
         count.get_result::<Number>(&mut self.connection().await).await.expect("the outbox is counted").number
+    }
+
+    /// What is left, one line a shard.
+    pub async fn left(&self) -> String {
+        let lines = "SELECT format('shard %s owned by %s: %s messages of %s keys, seq %s to %s', shard, owner, count(*), \
+                     count(DISTINCT aggregate_id), min(seq), max(seq)) AS line \
+                     FROM outbox_messages JOIN outbox_leases USING (shard) GROUP BY shard, owner ORDER BY shard";
+        let lines: Vec<Line> = diesel::sql_query(lines).load(&mut self.connection().await).await.expect("what is left");
+        lines.into_iter().map(|line| line.line + "\n").collect()
     }
 
     fn url(&self) -> String {

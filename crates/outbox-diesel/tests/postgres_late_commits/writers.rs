@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use outbox_core::NewMessage;
 use outbox_diesel::AppendError;
 use outbox_diesel::postgres::PostgresOutbox;
@@ -115,6 +115,7 @@ async fn transaction(
 
 /// Takes the key's row lock, which holds the key's other writers until the commit.
 async fn lock_and_count(conn: &mut AsyncPgConnection, key: usize, count: i64) -> Result<i64, Stop> {
+    use diesel_async::RunQueryDsl as _; // here only: it gives every type a method `load`
     let counter: Counter = diesel::sql_query("UPDATE counters SET n = n + $1 WHERE key = $2 RETURNING n")
         .bind::<BigInt, _>(count)
         .bind::<Integer, _>(i32::try_from(key).unwrap_or(i32::MAX))
