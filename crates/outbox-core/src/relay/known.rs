@@ -2,13 +2,14 @@ use rustc_hash::FxHashSet;
 
 use crate::ports::ShardId;
 
-/// The messages that this relay holds: read and not yet settled. Its size is the window.
+/// The messages that this relay holds: read and not yet settled. Their number is the window.
 ///
 /// A settled message stays known until the read that was running when its removal committed has returned: that read's
 /// snapshot may be older than the removal and bring the row back.
 #[derive(Debug)]
 pub(super) struct Known {
     held: FxHashSet<(ShardId, i64)>,
+    /// Messages not yet settled.
     by_shard: Vec<u32>,
     retiring: Vec<(ShardId, i64)>,
 }
@@ -39,22 +40,24 @@ impl Known {
 
     /// Forgets a settled message: at once, or when the running read has returned.
     pub(super) fn retire(&mut self, shard: ShardId, seq: i64, a_read_is_running: bool) {
-        if a_read_is_running {
-            self.retiring.push((shard, seq));
-        } else {
+        if !a_read_is_running {
             self.remove(shard, seq);
+        } else if self.held.contains(&(shard, seq)) {
+            self.by_shard[usize::from(shard.0)] -= 1;
+            self.retiring.push((shard, seq));
         }
     }
 
     /// The read that was running has returned and its rows were compared.
     pub(super) fn read_returned(&mut self) {
-        for (shard, seq) in std::mem::take(&mut self.retiring) {
-            self.remove(shard, seq);
+        for place in std::mem::take(&mut self.retiring) {
+            self.held.remove(&place);
         }
     }
 
+    /// Messages not yet settled.
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.held.len() - self.retiring.len()
     }
 
     pub(super) fn of_shard(&self, shard: ShardId) -> u32 {
@@ -72,6 +75,7 @@ mod tests {
         assert!(known.insert(ShardId(0), 7) && !known.insert(ShardId(0), 7));
         known.retire(ShardId(0), 7, true);
         assert!(known.contains(ShardId(0), 7));
+        assert_eq!((known.len(), known.of_shard(ShardId(0))), (0, 0), "nothing to wait for");
         known.read_returned();
         assert!(!known.contains(ShardId(0), 7));
         assert_eq!((known.len(), known.of_shard(ShardId(0))), (0, 0));
