@@ -48,11 +48,11 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     #[expect(clippy::print_stdout, reason = "the test harness shows what a test prints when it fails")]
-    pub(crate) fn record(&mut self, name: &str, result: Result<(), String>) {
-        let sentence = name.replace('_', " ");
+    pub(crate) fn record(&mut self, name: &str, took: Duration, result: Result<(), String>) {
+        let (sentence, seconds) = (name.replace('_', " "), took.as_secs_f64());
         match result {
             Ok(()) => {
-                println!("ok      {sentence}");
+                println!("ok      {sentence} ({seconds:.1} s)");
                 self.passed += 1;
             }
             Err(reason) => {

@@ -22,6 +22,8 @@ mod waiting;
 
 pub use fixture::{PendingRow, StorageFixture, TestDatabase, TestTransaction};
 
+use tokio::time::Instant;
+
 use crate::case::{Case, Verdict, attempt, chain};
 use subject::Subject;
 
@@ -40,12 +42,14 @@ use subject::Subject;
 pub async fn run(fixture: &dyn StorageFixture) {
     let mut verdict = Verdict::default();
     for case in CASES.iter().copied().flatten() {
-        match run_case(fixture, case).await {
-            Ok(Ran::Passed) => verdict.record(case.name, Ok(())),
+        let start = Instant::now();
+        let result = run_case(fixture, case).await;
+        match result {
+            Ok(Ran::Passed) => verdict.record(case.name, start.elapsed(), Ok(())),
             Ok(Ran::OneWriter) => {
                 Verdict::not_applicable(case.name, "only one writer can be open, which another case proves")
             }
-            Err(reason) => verdict.record(case.name, Err(reason)),
+            Err(reason) => verdict.record(case.name, start.elapsed(), Err(reason)),
         }
     }
     verdict.conclude("storage suite");

@@ -10,6 +10,8 @@ mod fixture;
 
 pub use fixture::{Received, TransportFixture};
 
+use tokio::time::Instant;
+
 use crate::case::{Case, Verdict, attempt};
 
 /// Runs every case one after the other and prints the name of each.
@@ -24,7 +26,9 @@ use crate::case::{Case, Verdict, attempt};
 pub async fn run(fixture: &(dyn TransportFixture + 'static)) {
     let mut verdict = Verdict::default();
     for case in all_cases() {
-        verdict.record(case.name, attempt((case.run)(fixture)).await);
+        let start = Instant::now();
+        let result = attempt((case.run)(fixture)).await;
+        verdict.record(case.name, start.elapsed(), result);
     }
     verdict.conclude("transport suite");
 }
