@@ -7,6 +7,8 @@
 //!
 //! It makes its tables and its topic, places an order a second until Ctrl-C, and hands every `order.placed` to the topic `order`.
 
+#![allow(missing_docs, reason = "diesel::table! makes public items")]
+
 use std::{env, time::Duration};
 
 use anyhow::{Context, Result};
@@ -46,11 +48,15 @@ impl Event for OrderPlaced {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let url = env::var("DATABASE_URL").context("set DATABASE_URL, for example postgres://postgres@127.0.0.1:25432/postgres")?;
+    let url = env::var("DATABASE_URL")
+        .context("set DATABASE_URL, for example postgres://postgres@127.0.0.1:25432/postgres")?;
     let brokers = env::var("KAFKA").context("set KAFKA, for example 127.0.0.1:29092")?;
     let mut conn = AsyncPgConnection::establish(&url).await?;
     migrations::postgres::up(&mut conn, &Tables::default(), migrations::EXPECTED_VERSION).await?;
-    conn.batch_execute("CREATE TABLE IF NOT EXISTS shop_orders (id bigserial PRIMARY KEY, total_cents bigint NOT NULL)").await?;
+    conn.batch_execute(
+        "CREATE TABLE IF NOT EXISTS shop_orders (id bigserial PRIMARY KEY, total_cents bigint NOT NULL)",
+    )
+    .await?;
 
     make_topic(&brokers, OrderPlaced::AGGREGATE_TYPE).await?;
 

@@ -133,6 +133,7 @@ impl From<Policy> for DeadLetterPolicy {
 
 impl Tuning {
     /// The relay's configuration, not yet checked.
+    #[allow(clippy::needless_update, reason = "the simulation feature of the core adds fields")]
     pub(crate) fn config(&self) -> RelayConfig {
         let by_route: BTreeMap<String, DeadLetterPolicy> =
             self.dead_letters_by_route.iter().map(|(route, policy)| (route.clone(), (*policy).into())).collect();
