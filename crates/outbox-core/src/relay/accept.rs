@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::failing::{Task, Write};
+use super::failing::Write;
 use super::intake::IntakeEvent;
 use super::lanes::{Block, Entry, Wait};
 use super::stats;
@@ -93,7 +93,7 @@ impl Engine {
             _ => "a column holds a value that cannot be read".to_owned(),
         };
         let burial = Burial { position, attempts: 0, reason: refused.reason, error, outcome_unknown: false, park_key };
-        self.write_failure(Task { lane: refused.lane, lease, write: Write::Bury(burial) });
+        self.write_failure(refused.lane, lease, Write::Bury(burial));
     }
 
     /// Whether a row may be taken from this read: its shard is read, it is not held already, nothing earlier of its shard

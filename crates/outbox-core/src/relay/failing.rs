@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::message::LaneKey;
-use crate::ports::{Burial, FailureMark, Fenced, Lease, Position, Storage, StorageError};
+use crate::ports::{Burial, FailureMark, Fenced, Lease, Position, ShardId, Storage, StorageError};
 
 /// Fenced writes that may run at the same time.
 const CONCURRENT: usize = 8;
@@ -19,6 +19,8 @@ const CONCURRENT: usize = 8;
 pub(super) struct Failing {
     queue: VecDeque<Task>,
     running: FuturesUnordered<BoxFuture<'static, (Task, Result<Fenced, StorageError>)>>,
+    /// Where the running writes are, with their epochs.
+    open: Vec<(Position, i64)>,
     not_before: Option<Instant>,
     failures: u32,
 }
@@ -28,6 +30,8 @@ pub(super) struct Task {
     pub(super) lane: Option<LaneKey>,
     pub(super) lease: Lease,
     pub(super) write: Write,
+    /// Number of loads of parked keys when it was decided.
+    pub(super) loads: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -47,7 +51,13 @@ impl Task {
 
 impl Failing {
     pub(super) fn new() -> Self {
-        Self { queue: VecDeque::new(), running: FuturesUnordered::new(), not_before: None, failures: 0 }
+        Self {
+            queue: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            open: Vec::new(),
+            not_before: None,
+            failures: 0,
+        }
     }
 
     pub(super) fn push(&mut self, task: Task) {
@@ -62,6 +72,7 @@ impl Failing {
         while self.running.len() < CONCURRENT {
             let Some(task) = self.queue.pop_front() else { return };
             let storage = storage.clone();
+            self.open.push((task.position(), task.lease.epoch));
             self.running.push(Box::pin(
                 async move {
                     let result = match &task.write {
@@ -77,7 +88,11 @@ impl Failing {
 
     pub(super) async fn event(&mut self) -> (Task, Result<Fenced, StorageError>) {
         match self.running.next().await {
-            Some(done) => done,
+            Some(done) => {
+                let written = (done.0.position(), done.0.lease.epoch);
+                self.open.retain(|open| *open != written);
+                done
+            }
             None => std::future::pending().await,
         }
     }
@@ -93,11 +108,14 @@ impl Failing {
         self.queue.push_front(task);
     }
 
-    /// Forgets what concerns leases that are gone. What is running is ignored when it returns.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Task) -> bool) -> Vec<Position> {
-        let (kept, gone): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.queue).into_iter().partition(keep);
-        self.queue = kept;
-        gone.iter().map(Task::position).collect()
+    /// Forgets a shard. Returns what was to be written of it; what is running is ignored when it returns.
+    pub(super) fn forget_shard(&mut self, shard: ShardId) -> Vec<Position> {
+        let mut gone: Vec<Position> = self.queue.iter().map(Task::position).collect();
+        gone.extend(self.open.iter().map(|(position, _)| *position));
+        gone.retain(|position| position.shard == shard);
+        self.queue.retain(|task| task.position().shard != shard);
+        self.open.retain(|(position, _)| position.shard != shard);
+        gone
     }
 
     pub(super) fn next_action(&self) -> Option<Instant> {

@@ -284,6 +284,11 @@ impl Ownership {
         }
     }
 
+    /// The parked keys of a shard may be others by now.
+    pub(super) fn reload(&mut self, shard: ShardId) {
+        self.load_failed(&[shard], Duration::ZERO);
+    }
+
     /// A load failed: these shards are loaded again later.
     pub(super) fn load_failed(&mut self, shards: &[ShardId], retry_in: Duration) {
         self.next_load = Instant::now() + retry_in;

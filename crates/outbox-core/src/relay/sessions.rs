@@ -200,7 +200,7 @@ impl Engine {
                 self.read_again(Vec::new(), Vec::new());
             }
         }
-        for position in self.failing.retain(|task| task.position().shard != shard) {
+        for position in self.failing.forget_shard(shard) {
             self.known.remove(position.shard, position.seq);
         }
         self.lanes.forget_shard(shard);

@@ -6,7 +6,7 @@ use super::failing::{Task, Write};
 use super::lanes::{Entry, Wait};
 use super::{DeadLetterPolicy, stats};
 use crate::message::{LaneKey, Message};
-use crate::ports::{Burial, DeadReason, FailureMark, Fenced, Reason, StorageError};
+use crate::ports::{Burial, DeadReason, FailureMark, Fenced, Lease, Reason, StorageError};
 
 /// Characters of an error that are kept in the database.
 const ERROR_CHARS: usize = 2_000;
@@ -26,7 +26,7 @@ impl Engine {
         };
         let delay = self.config.retry.delay(attempts, &mut self.rng);
         let mark = FailureMark { position: message.position(), attempts, delay, error: shortened(reason) };
-        self.write_failure(Task { lane: entry.lane, lease, write: Write::Retry(mark) });
+        self.write_failure(entry.lane, lease, Write::Retry(mark));
     }
 
     /// A message becomes a dead letter. It must be known, and no longer count in the open bytes.
@@ -50,14 +50,14 @@ impl Engine {
             park_key: lane.is_some() && policy == DeadLetterPolicy::ParkKey,
         };
         tracing::warn!(id = %message.id, seq = message.seq, reason = reason.as_str(), error = %error, "dead letter");
-        self.write_failure(Task { lane, lease, write: Write::Bury(burial) });
+        self.write_failure(lane, lease, Write::Bury(burial));
     }
 
     /// Blocks the key and writes the failure down. Followers go on only when the database has it.
-    pub(super) fn write_failure(&mut self, task: Task) {
+    pub(super) fn write_failure(&mut self, lane: Option<LaneKey>, lease: Lease, write: Write) {
+        let task = Task { lane, lease, write, loads: self.ownership.loads() };
         let position = task.position();
         let early = matches!(&task.write, Write::Bury(_)) && has_defect!(self.config, ReleaseBeforeBuried);
-        let lane = task.lane;
         self.failing.push(task);
         if let Some(lane) = lane {
             let wait = if early { Wait::Release } else { Wait::Commit };
@@ -72,14 +72,15 @@ impl Engine {
             Ok(Fenced::Done) => {
                 self.failing.succeeded();
                 self.database_is_well();
-                self.known.retire(position.shard, position.seq, self.intake.reading);
+                // of a shard that was left meanwhile nothing is held; it may have been taken over again since
                 if still_ours {
+                    self.known.retire(position.shard, position.seq, self.intake.reading);
                     self.failure_stands(&task);
                 }
             }
             Ok(Fenced::Lost) => {
-                self.known.remove(position.shard, position.seq);
                 if still_ours {
+                    self.known.remove(position.shard, position.seq);
                     self.lose_shard(position.shard);
                 }
             }
@@ -88,8 +89,6 @@ impl Engine {
                 if still_ours {
                     let (config, rng) = (&self.config, &mut self.rng);
                     self.failing.failed(task, |failures| config.reconnect.delay(failures, rng));
-                } else {
-                    self.known.remove(position.shard, position.seq);
                 }
             }
         }
@@ -108,7 +107,12 @@ impl Engine {
                 self.quarantine.remove(&place);
                 self.ambiguous.remove(&place);
                 if let (true, Some(lane)) = (burial.park_key, task.lane) {
-                    self.parked.insert(lane, (position.shard, self.ownership.loads()));
+                    let loads = self.ownership.loads();
+                    self.parked.insert(lane, (position.shard, loads));
+                    if task.loads != loads {
+                        // an operator may have let the key go between the move and its late reply
+                        self.ownership.reload(position.shard);
+                    }
                 }
                 Wait::Release
             }
