@@ -13,6 +13,8 @@ use crate::verify::Committed;
 
 /// Aggregate type of all events, and so their topic.
 pub(crate) const AGGREGATE_TYPE: &str = "fault-run";
+/// Event type of the events of a burst.
+pub(crate) const BURST: &str = "fault-run.burst";
 /// Ordering keys.
 pub(crate) const KEYS: usize = 200;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -83,6 +85,17 @@ pub(crate) async fn remaining(url: &str) -> Result<Remaining> {
     let counts = "SELECT (SELECT count(*) FROM outbox_messages) AS pending, \
                   (SELECT count(*) FROM outbox_dead_letters) AS dead_letters";
     Ok(sql_query(counts).get_result(&mut connect(url).await?).await?)
+}
+
+/// Events of bursts that are not settled yet.
+pub(crate) async fn burst_left(conn: &mut AsyncPgConnection) -> Result<u64> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        left: i64,
+    }
+    let left = sql_query("SELECT count(*) AS left FROM outbox_messages WHERE event_type = $1").bind::<Text, _>(BURST);
+    Ok(u64::try_from(left.get_result::<Row>(conn).await?.left)?)
 }
 
 /// Every event that was committed, by the business record.

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -12,8 +13,10 @@ use xtask::{deadline, services::Services};
 use crate::{
     database,
     leases::{self, Holding},
+    pace::Pace,
     plan::{Fault, Step},
     process::{RelayProcess, RelayTally, Surroundings},
+    writers,
 };
 
 /// How much longer than the lease a relay is frozen.
@@ -22,6 +25,9 @@ const PAUSE_PAST_LEASE: Duration = Duration::from_secs(2);
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(30);
 const START_LIMIT: Duration = Duration::from_secs(60);
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the first confirmation of a burst is waited for: the fault then comes before it.
+const BURST_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a fault did.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ pub(crate) struct Stage<'a> {
     started: usize,
     /// Sum of what ended relays said of themselves.
     ended: Vec<RelayTally>,
+    pace: Arc<Pace>,
 }
 
 impl<'a> Stage<'a> {
@@ -58,8 +65,10 @@ impl<'a> Stage<'a> {
         services: Services,
         surroundings: Surroundings,
         relays: usize,
+        pace: Arc<Pace>,
     ) -> Result<Self> {
-        let mut stage = Self { runtime, services, surroundings, relays: Vec::new(), started: 0, ended: Vec::new() };
+        let mut stage =
+            Self { runtime, services, surroundings, relays: Vec::new(), started: 0, ended: Vec::new(), pace };
         for _ in 0..relays {
             let relay = stage.start_relay()?;
             stage.relays.push(relay);
@@ -109,7 +118,7 @@ impl<'a> Stage<'a> {
     }
 
     fn kill(&mut self, step: Step) -> Result<Injected> {
-        let holding = self.holding(step.victim)?;
+        let holding = self.loaded(step.victim)?;
         let begun = Instant::now();
         let begun_at_ms = now_ms();
         self.relays[step.victim].kill()?;
@@ -121,7 +130,7 @@ impl<'a> Stage<'a> {
     }
 
     fn pause(&mut self, step: Step) -> Result<Injected> {
-        let holding = self.holding(step.victim)?;
+        let holding = self.loaded(step.victim)?;
         let begun = Instant::now();
         let begun_at_ms = now_ms();
         self.relays[step.victim].signal(Signal::STOP)?;
@@ -132,18 +141,40 @@ impl<'a> Stage<'a> {
     }
 
     fn server(&mut self, step: Step, fault: impl FnOnce(&mut Services) -> Result<()>) -> Result<Injected> {
+        self.burst()?;
         let begun_at_ms = now_ms();
         fault(&mut self.services)?;
         let (victim, shards, taken_over) = (None, BTreeSet::new(), None);
         Ok(Injected { step, victim, begun_at_ms, possible_at_ms: now_ms(), shards, taken_over })
     }
 
-    fn holding(&self, relay: usize) -> Result<Holding> {
-        let name = self.relays[relay].name();
-        self.runtime.block_on(async {
-            let mut conn = database::connect(&self.surroundings.database).await?;
-            leases::holding(&mut conn, name).await
-        })
+    /// Waits until a relay owns shards, commits a burst, and returns what the relay holds.
+    fn loaded(&mut self, relay: usize) -> Result<Holding> {
+        let holding = deadline::wait("the victim owns shards", START_LIMIT, || {
+            self.check()?;
+            let name = self.relays[relay].name();
+            let holding = self.runtime.block_on(async {
+                let mut conn = database::connect(&self.surroundings.database).await?;
+                leases::holding(&mut conn, name).await
+            })?;
+            Ok((!holding.shards.is_empty()).then_some(holding))
+        })?;
+        self.burst()?;
+        Ok(holding)
+    }
+
+    /// Commits a burst and returns when the relays are in the middle of it, so that their windows are full.
+    fn burst(&mut self) -> Result<()> {
+        let (database, size) = (&self.surroundings.database, self.surroundings.burst);
+        let committed = self.runtime.block_on(async {
+            let mut conn = database::connect(database).await?;
+            let committed = writers::burst(&mut conn, size).await?;
+            let since = Instant::now();
+            while database::burst_left(&mut conn).await? == committed && since.elapsed() < BURST_LIMIT {}
+            Ok::<_, anyhow::Error>(committed)
+        })?;
+        self.pace.add(committed);
+        Ok(())
     }
 
     fn taken_over(&self, holding: &Holding, since: Instant) -> Result<Option<Duration>> {

@@ -17,6 +17,8 @@ pub(crate) struct Surroundings {
     pub(crate) kafka: String,
     pub(crate) lease: Duration,
     pub(crate) max_in_flight: usize,
+    /// Events that are committed at once right before a fault.
+    pub(crate) burst: u64,
     /// Folder of the relays' logs.
     pub(crate) folder: PathBuf,
 }

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::{Table, presets::ASCII_FULL_CONDENSED};
@@ -62,13 +62,17 @@ fn faults(outcome: &Outcome, duplicates: &[usize], wrong: &mut Vec<String>) -> T
             Some(_) => (fault.shards.len().to_string(), fault.taken_over.map_or("never".to_owned(), seconds)),
             None => (String::new(), String::new()),
         };
-        let again = delivered_again(outcome, fault).map_or(String::new(), seconds);
+        let again = delivered_again(outcome, fault);
+        if let Some(time) = again.filter(|&time| fault.victim.is_some() && time > limit) {
+            let (time, limit) = (seconds(time), seconds(limit));
+            wrong.push(format!("fault {number} ({name}): delivered again after {time}, the limit is {limit}"));
+        }
         table.add_row([
             number.to_string(),
             name.to_owned(),
             shards,
             taken_over,
-            again,
+            again.map_or(String::new(), seconds),
             duplicates.to_string(),
             window.to_string(),
         ]);
@@ -76,24 +80,20 @@ fn faults(outcome: &Outcome, duplicates: &[usize], wrong: &mut Vec<String>) -> T
     table
 }
 
-/// Until records came again: for a relay that was hit, of each of its shards by another relay (the slowest shard); for a server, any, counted
-/// from when it answered again.
+/// Until the first record came again: for a relay that was hit, of one of its shards by another relay; for a server, any, counted from
+/// when it answered again.
 fn delivered_again(outcome: &Outcome, fault: &Injected) -> Option<Duration> {
-    let later = outcome.records.iter().filter(|record| record.appended_at_ms >= fault.possible_at_ms);
-    let since = |at: i64| Duration::from_millis(u64::try_from(at - fault.possible_at_ms).unwrap_or_default());
-    let Some(victim) = &fault.victim else {
-        return later.map(|record| record.appended_at_ms).min().map(since);
-    };
-    let source = format!("/{victim}");
-    let mut first: HashMap<i16, i64> = HashMap::new();
-    let shard = |record: &Record| outcome.shards.get(&record.key).copied();
-    for record in later.filter(|record| record.source != source) {
-        if let Some(shard) = shard(record).filter(|shard| fault.shards.contains(shard)) {
-            let at = first.entry(shard).or_insert(i64::MAX);
-            *at = record.appended_at_ms.min(*at);
+    let source = fault.victim.as_ref().map(|victim| format!("/{victim}"));
+    let is_again = |record: &&Record| match &source {
+        Some(source) => {
+            record.source != *source
+                && outcome.shards.get(&record.key).is_some_and(|shard| fault.shards.contains(shard))
         }
-    }
-    first.into_values().max().map(since)
+        None => true,
+    };
+    let later = outcome.records.iter().filter(|record| record.appended_at_ms >= fault.possible_at_ms);
+    let first = later.filter(is_again).map(|record| record.appended_at_ms).min()?;
+    Some(Duration::from_millis(u64::try_from(first - fault.possible_at_ms).unwrap_or_default()))
 }
 
 fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Table {
@@ -122,7 +122,7 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         ("ghosts", findings.ghosts.len().to_string()),
         ("order violations", findings.disorder.len().to_string()),
         ("duplicates", format!("{} ({unexplained} before any fault)", findings.duplicates_at_ms.len())),
-        ("found by the sweep only", swept.to_string()),
+        ("seen by the sweep first", swept.to_string()),
         ("longest take-over", longest.map_or(String::new(), seconds)),
         ("lease", seconds(outcome.options.lease)),
         ("seed", outcome.seed.to_string()),

@@ -26,7 +26,7 @@ use crate::{
 const RELAYS: usize = 2;
 /// Messages that a relay may have in flight, and so the most duplicates that a fault may make of it. Below the default, so that the
 /// bound is a sharp one.
-pub(crate) const WINDOW: usize = 2_000;
+pub(crate) const WINDOW: usize = 500;
 /// About how long a fault and the wait before the next take: the time over which its share of the events is released.
 const FAULT_TIME: Duration = Duration::from_secs(6);
 /// The wait before a fault.
@@ -71,18 +71,21 @@ fn measure(options: &RunOptions, seed: u64, runtime: &Runtime, folder: &std::pat
     runtime.block_on(database::create(&database))?;
     runtime.block_on(topic::create(&kafka, AGGREGATE_TYPE))?;
     let shards = runtime.block_on(database::shards(&database))?;
+    let plan = plan::plan(options.events, RELAYS, seed);
     let surroundings = Surroundings {
         database: database.clone(),
         kafka: kafka.clone(),
         lease: options.lease,
         max_in_flight: WINDOW,
+        // Half of all events come in bursts right before the faults.
+        burst: options.events / (plan.len() as u64 * 2),
         folder: folder.to_owned(),
     };
-    let mut stage = Stage::open(runtime, services, surroundings, RELAYS)?;
-    let began_at = Instant::now();
     let pace = Arc::new(Pace::new(options.events));
+    let mut stage = Stage::open(runtime, services, surroundings, RELAYS, pace.clone())?;
+    let began_at = Instant::now();
     let writers = runtime.block_on(async { Writers::start(&database, &pace, seed) });
-    let injected = inject_all(&mut stage, &pace, options.events, seed)?;
+    let injected = inject_all(&mut stage, &pace, options.events, &plan, seed)?;
     pace.release(options.events, Duration::from_millis(1));
     let writers = runtime.block_on(writers.finish(WRITERS_LIMIT))?;
     let remaining = drained(&mut stage, runtime, &database)?;
@@ -108,8 +111,7 @@ fn measure(options: &RunOptions, seed: u64, runtime: &Runtime, folder: &std::pat
 }
 
 /// Injects the faults one after the other, while the writers get an equal share of the events for each.
-fn inject_all(stage: &mut Stage<'_>, pace: &Pace, events: u64, seed: u64) -> Result<Vec<Injected>> {
-    let plan = plan::plan(events, RELAYS, seed);
+fn inject_all(stage: &mut Stage<'_>, pace: &Pace, events: u64, plan: &[Step], seed: u64) -> Result<Vec<Injected>> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut injected = Vec::new();
     for (number, &step) in plan.iter().enumerate() {

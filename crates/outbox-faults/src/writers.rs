@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    database::{self, AGGREGATE_TYPE, KEYS},
+    database::{self, AGGREGATE_TYPE, BURST, KEYS},
     pace::Pace,
     topic::Body,
 };
@@ -124,6 +124,21 @@ async fn write(url: String, pace: Arc<Pace>, mut rng: StdRng) -> Result<WriterTa
     Ok(tally)
 }
 
+/// Commits about this many events at once, so that a relay that is hit right afterwards has its window full; how many.
+pub(crate) async fn burst(conn: &mut AsyncPgConnection, events: u64) -> Result<u64> {
+    let keys = i64::try_from(KEYS)?;
+    let each = (i64::try_from(events)? / keys).max(1);
+    let outbox = PostgresOutbox::default();
+    conn.transaction::<_, anyhow::Error, _>(async |conn| {
+        let mut events = 0;
+        for key in 0..KEYS {
+            events += change(conn, &outbox, BURST, &database::key(key), each).await?;
+        }
+        Ok(events)
+    })
+    .await
+}
+
 /// Changes a few keys and appends the events of each change; how many.
 async fn transaction(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, rng: &mut StdRng) -> Result<u64, Stop> {
     let amount = rng.random_range(1..=KEYS_PER_TRANSACTION);
@@ -136,7 +151,7 @@ async fn transaction(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, rng:
     conn.transaction(async |conn| {
         let mut events = 0;
         for (key, count) in &changes {
-            events += change(conn, outbox, key, *count).await?;
+            events += change(conn, outbox, "fault-run.event", key, *count).await?;
         }
         tokio::time::sleep(delay).await;
         if rolls_back { Err(Stop::RolledBack(events)) } else { Ok(events) }
@@ -144,7 +159,13 @@ async fn transaction(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, rng:
     .await
 }
 
-async fn change(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, key: &str, count: i64) -> Result<u64> {
+async fn change(
+    conn: &mut AsyncPgConnection,
+    outbox: &PostgresOutbox,
+    kind: &str,
+    key: &str,
+    count: i64,
+) -> Result<u64> {
     let counter: Counter = sql_query("UPDATE counters SET n = n + $1 WHERE key = $2 RETURNING n")
         .bind::<BigInt, _>(count)
         .bind::<Text, _>(key)
@@ -154,7 +175,7 @@ async fn change(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, key: &str
     let mut messages = Vec::with_capacity(numbers.len());
     for &n in &numbers {
         let body = serde_json::to_vec(&Body { key: key.to_owned(), n })?;
-        messages.push(NewMessage::new(AGGREGATE_TYPE, "fault-run.event", body).aggregate_id(key));
+        messages.push(NewMessage::new(AGGREGATE_TYPE, kind, body).aggregate_id(key));
     }
     let ids: Vec<Uuid> = outbox.append_all(conn, &messages).await?;
     let events = ids.len() as u64;
