@@ -81,7 +81,7 @@ async fn fault(world: &Arc<World>) {
             state.note(|| format!("the broker is down for {time:?}"));
         }),
         7 => lose_a_session(world),
-        8 => step_the_clock(world, everybody),
+        8 => step_the_clock(world),
         9 => world.step(|state| {
             let mut topic = world.scenario.topics[state.dice.below(world.scenario.topics.len())].clone();
             if world.scenario.two_routes && state.dice.once_in(2) {
@@ -157,10 +157,10 @@ fn lose_a_session(world: &Arc<World>) {
     }
 }
 
-fn step_the_clock(world: &Arc<World>, everybody: u64) {
+fn step_the_clock(world: &Arc<World>) {
     world.step(|state| {
         let by = i64::try_from(state.dice.between(0, 20_000_000)).unwrap_or(0) - 10_000_000;
-        state.ledger.fault(everybody);
+        state.ledger.clock_stepped();
         state.step_clock(by);
         state.note(|| format!("the database's clock steps by {} ms", by / 1000));
     });

@@ -145,7 +145,7 @@ fn answer(
         match outcome {
             Outcome::Published => line.fresh = false,
             // With no state for the producer the partition takes whatever comes next: followers are not stopped.
-            _ if pipelined && !stopped && !(line.fresh && !topic_is_missing) => line.fail(flight.lane),
+            _ if pipelined && !stopped && (topic_is_missing || !line.fresh) => line.fail(flight.lane),
             _ => {}
         }
         reports.push((flight.ticket, outcome));

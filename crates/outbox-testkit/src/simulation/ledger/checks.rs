@@ -79,7 +79,7 @@ impl Ledger {
         let label = record.label();
         if !excused {
             self.violated(ViolationKind::Duplicate, format!("{label} was published again without a fault"));
-        } else if self.duplicates > self.faults.windows * self.faults.window {
+        } else if !self.faults.unbounded && self.duplicates > self.faults.windows * self.faults.window {
             let (windows, window) = (self.faults.windows, self.faults.window);
             let what = format!("{} duplicates with {windows} faults and a window of {window}", self.duplicates);
             self.violated(ViolationKind::Duplicate, what);

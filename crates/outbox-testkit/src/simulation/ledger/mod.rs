@@ -42,6 +42,8 @@ struct Faults {
     last: Option<Instant>,
     windows: u64,
     window: u64,
+    /// The database's clock was stepped: two relays may own a shard until the next heartbeat, and the window bounds nothing.
+    unbounded: bool,
     /// How long a fault may still cause a duplicate of a message that was first handed over after it.
     aftermath: Duration,
 }
@@ -54,7 +56,7 @@ impl Ledger {
             by_key: BTreeMap::new(),
             relays: BTreeMap::new(),
             ticks: 0,
-            faults: Faults { last: None, windows: 0, window, aftermath },
+            faults: Faults { last: None, windows: 0, window, unbounded: false, aftermath },
             broken: None,
             duplicates: 0,
         }
@@ -80,6 +82,12 @@ impl Ledger {
     pub(super) fn fault(&mut self, windows: u64) {
         self.faults.windows += windows;
         self.faults.last = Some(Instant::now());
+    }
+
+    /// The database's clock is stepped.
+    pub(super) fn clock_stepped(&mut self) {
+        self.fault(1);
+        self.faults.unbounded = true;
     }
 
     /// An append begins: its place in the order of events.
