@@ -38,8 +38,8 @@ struct Held {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeldState {
-    /// Its parked keys are not known yet: nothing of it may be read.
-    Loading,
+    /// Its parked keys are not known yet: nothing of it may be read. `reload`: an operator changed something meanwhile.
+    Loading { reload: bool },
     /// Read and published. `reload`: an operator changed something.
     Active { reload: bool },
     /// No longer read; given back when everything of it is confirmed and settled, or at the deadline.
@@ -164,7 +164,7 @@ impl Ownership {
         let shards: Vec<_> = self
             .held
             .iter()
-            .filter(|(_, held)| matches!(held.state, HeldState::Loading | HeldState::Active { reload: true }))
+            .filter(|(_, held)| matches!(held.state, HeldState::Loading { .. } | HeldState::Active { reload: true }))
             .map(|(&shard, _)| shard)
             .collect();
         if shards.is_empty() {
@@ -172,8 +172,8 @@ impl Ownership {
         }
         self.loads += 1;
         for held in self.held.values_mut() {
-            if held.state == (HeldState::Active { reload: true }) {
-                held.state = HeldState::Active { reload: false };
+            if let HeldState::Active { reload } | HeldState::Loading { reload } = &mut held.state {
+                *reload = false;
             }
         }
         let (load, storage, lease) = (self.loads, storage.clone(), self.lease);
@@ -220,9 +220,10 @@ impl Ownership {
             if changes.lost.contains(&shard) {
                 continue; // adopted with its new epoch at the next beat, when the old one is cleaned up
             }
-            let held = self.held.entry(shard).or_insert(Held { lease, valid_until, state: HeldState::Loading });
+            let state = HeldState::Loading { reload: false };
+            let held = self.held.entry(shard).or_insert(Held { lease, valid_until, state });
             if held.lease.control_version != lease.control_version
-                && let HeldState::Active { reload } = &mut held.state
+                && let HeldState::Active { reload } | HeldState::Loading { reload } = &mut held.state
             {
                 *reload = true;
             }
@@ -265,7 +266,8 @@ impl Ownership {
     pub(super) fn acquired(&mut self, sent_at: Instant, leases: &[Lease]) {
         let valid_until = self.valid_until(sent_at);
         for &lease in leases {
-            self.held.insert(lease.shard, Held { lease, valid_until, state: HeldState::Loading });
+            let state = HeldState::Loading { reload: false };
+            self.held.insert(lease.shard, Held { lease, valid_until, state });
         }
     }
 
@@ -277,9 +279,9 @@ impl Ownership {
     pub(super) fn activate(&mut self, shards: &[ShardId]) {
         for shard in shards {
             if let Some(held) = self.held.get_mut(shard)
-                && held.state == HeldState::Loading
+                && let HeldState::Loading { reload } = held.state
             {
-                held.state = HeldState::Active { reload: false };
+                held.state = HeldState::Active { reload };
             }
         }
     }
@@ -354,7 +356,7 @@ impl Ownership {
         let load = self
             .held
             .values()
-            .any(|held| matches!(held.state, HeldState::Loading | HeldState::Active { reload: true }))
+            .any(|held| matches!(held.state, HeldState::Loading { .. } | HeldState::Active { reload: true }))
             .then_some(self.next_load)
             .filter(|_| self.load.is_none());
         let beat = self.op.is_none().then_some(self.next_beat);
