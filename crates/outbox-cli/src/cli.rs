@@ -6,7 +6,7 @@ use crate::{demo::Demo, migrate::Migrate, relay::RelayCommand, secrets::redact_u
 
 /// The transactional outbox: commit events with your data, deliver every one, in order
 #[derive(Parser, Debug)]
-#[command(name = "outbox", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "outbox", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Subcommands,

@@ -35,7 +35,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Before the first run, `outbox migrate up --database URL` (or [`migrations`]) creates the tables.
+//! Before the first run, `outbox migrate up --database URL` (or `migrations`) creates the tables.
 //!
 //! # The promise
 //!

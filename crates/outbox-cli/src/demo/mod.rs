@@ -29,11 +29,12 @@ const REAL_MAX_EVENTS: u64 = 2_000_000;
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Database to use instead of a temporary SQLite file: postgres://USER@HOST:PORT/NAME or sqlite:PATH
-    #[arg(long, value_name = "URL", env = "OUTBOX__DATABASE", hide_env_values = true)]
+    // From the command line only: a demo must not end up on the database of a relay by its environment.
+    #[arg(long, value_name = "URL")]
     database: Option<String>,
 
     /// Kafka to use instead of the in-process broker
-    #[arg(long, value_name = "HOST:PORT", env = "OUTBOX__KAFKA")]
+    #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
 
     /// Events to commit
