@@ -55,6 +55,11 @@ impl Engine {
     fn take(&mut self, batch: Batch, swept: bool) {
         stats::add(&self.shared.counters.reads, 1);
         stats::add(&self.shared.counters.read, batch.messages.len());
+        for (shard, epoch) in batch.epochs {
+            if self.ownership.lease(shard).is_some_and(|lease| lease.epoch != epoch) {
+                self.lose_shard(shard);
+            }
+        }
         for head in batch.held {
             self.hold(head);
         }

@@ -50,7 +50,8 @@ impl SqliteReader {
              WHERE p.aggregate_type = m.aggregate_type AND p.aggregate_id = m.aggregate_id)";
         let statements = Statements {
             meta: sql("SELECT now, coalesce((SELECT max(seq) FROM {{messages}}), 0), \
-                 (SELECT min(wake_at) FROM {{messages}} WHERE wake_at > now) FROM (SELECT {{now}} AS now)"),
+                 (SELECT min(wake_at) FROM {{messages}} WHERE wake_at > now), \
+                 (SELECT epoch FROM {{leases}} WHERE shard = 0) FROM (SELECT {{now}} AS now)"),
             due: sql("SELECT wake_at, seq FROM {{messages}} WHERE wake_at <= ?1 AND (wake_at, seq) > (?2, ?3) \
                  ORDER BY wake_at, seq"),
             one: sql(&format!("SELECT {{{{columns}}}} FROM {{{{messages}}}} AS m WHERE m.seq = ?3 AND {NOT_PARKED}")),
@@ -130,7 +131,7 @@ fn read(conn: &mut SqliteConnection, sql: &Statements, place: &mut Place, limits
             place.floor = meta.highest;
         }
     }
-    Ok(piece.into_batch(due_cut || hot_cut, meta.next_due_in))
+    Ok(Batch { epochs: meta.epochs(), ..piece.into_batch(due_cut || hot_cut, meta.next_due_in) })
 }
 
 /// Rows below the floor that became due since the last read. Those above it are passed over: the floor meets them.
@@ -200,20 +201,30 @@ fn sweep(conn: &mut SqliteConnection, sql: &Statements, place: &mut Place, limit
     if !cut {
         place.sweep = 0;
     }
-    Ok(piece.into_batch(cut, meta.next_due_in))
+    Ok(Batch { epochs: meta.epochs(), ..piece.into_batch(cut, meta.next_due_in) })
 }
 
 struct Meta {
     now: i64,
     highest: i64,
     next_due_in: Option<Duration>,
+    epoch: Option<i64>,
+}
+
+impl Meta {
+    fn epochs(&self) -> Vec<(ShardId, i64)> {
+        self.epoch.map(|epoch| (ShardId(0), epoch)).into_iter().collect()
+    }
 }
 
 fn meta(conn: &mut SqliteConnection, sql: &Statements) -> QueryResult<Meta> {
-    let (now, highest, next) =
-        Sql::<_, (BigInt, BigInt, Nullable<BigInt>)>::new(&sql.meta, ()).get_result::<(i64, i64, Option<i64>)>(conn)?;
+    let (now, highest, next, epoch) = Sql::<_, (BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>)>::new(
+        &sql.meta,
+        (),
+    )
+    .get_result::<(i64, i64, Option<i64>, Option<i64>)>(conn)?;
     let next_due_in = next.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0)));
-    Ok(Meta { now, highest, next_due_in })
+    Ok(Meta { now, highest, next_due_in, epoch })
 }
 
 fn int(value: i64) -> Bind<BigInt, i64> {

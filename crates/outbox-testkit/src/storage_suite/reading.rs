@@ -9,6 +9,7 @@ use super::subject::{EachId, Subject, keyed, run_of};
 use crate::case::{Case, Patience, cases};
 
 pub(super) const CASES: &[Case<Subject>] = cases![Subject:
+    reads_and_sweeps_tell_the_epochs_of_their_shards,
     a_new_reader_has_no_shards,
     only_assigned_shards_are_read,
     a_shard_that_is_assigned_again_starts_at_the_bottom,
@@ -229,4 +230,27 @@ async fn first_batch(scan: &mut Scan) -> Batch {
 
 fn sized(key: &str, bytes: usize) -> NewMessage {
     NewMessage::new("order", "order.changed", vec![b'x'; bytes]).aggregate_id(key)
+}
+
+async fn reads_and_sweeps_tell_the_epochs_of_their_shards(subject: &Subject) {
+    subject.commit(&run_of("a", 3)).await;
+    for _ in 0..2 {
+        let owner = subject.owner().await;
+        let expected: Vec<_> = owner.leases.values().map(|lease| (lease.shard, lease.epoch)).collect();
+        let mut scan = subject.scan().await;
+        for _ in 0..2 {
+            let mut epochs = scan.read().await.epochs;
+            epochs.sort_unstable();
+            assert_eq!(epochs, expected, "of a read");
+        }
+        let swept = scan.sweep().await.epochs;
+        assert!(
+            swept.iter().all(|epoch| expected.contains(epoch)),
+            "a sweep told {swept:?}, the leases are {expected:?}"
+        );
+        subject.leases().resign(&owner.relay).await.expect("resign");
+    }
+    let mut scan = subject.scan().await;
+    scan.assign(&[]);
+    assert!(scan.read().await.epochs.is_empty(), "of shards that are not assigned");
 }

@@ -14,6 +14,7 @@ pub(crate) enum Defect {
     ForgetsRefusals,
     ReadsEveryShard,
     IgnoresRewinds,
+    TellsStaleEpochs,
     LosesLateCommits,
     OvertakesLateCommits,
     ForgetsHeldKeys,
@@ -44,6 +45,7 @@ pub(crate) enum Defect {
 impl Defect {
     /// Each defect with the sentence that it breaks.
     pub(crate) const ALL: &[(Self, &'static str)] = &[
+        (Self::TellsStaleEpochs, "reads and sweeps tell the epochs of their shards"),
         (Self::PublishesGhosts, "a rolled back message is never returned"),
         (Self::LosesHeaders, "headers come back whatever they hold"),
         (Self::FoldsKeys, "keys compare by their bytes"),

@@ -30,6 +30,7 @@ impl FaultyReader {
             Defect::ReturnsBatchesBackwards => batch.messages.reverse(),
             Defect::NeverSaysMore => batch.more = false,
             Defect::ForgetsRefusals => batch.refused.clear(),
+            Defect::TellsStaleEpochs => batch.epochs.iter_mut().for_each(|(_, epoch)| *epoch = 1),
             Defect::LosesLateCommits => batch.messages.retain(|message| !self.is_late(message)),
             Defect::OvertakesLateCommits => {
                 let (late, mut in_time): (Vec<_>, Vec<_>) =

@@ -213,6 +213,11 @@ impl PostgresReader {
         Ok(())
     }
 
+    fn assigned_only(&self, mut epochs: Vec<(ShardId, i64)>) -> Vec<(ShardId, i64)> {
+        epochs.retain(|&(shard, _)| self.tracker.floor(shard).is_some());
+        epochs
+    }
+
     fn finish(&mut self, batch: &mut Batch, clock: i64) {
         self.clock = Some((clock, Instant::now()));
         self.take_wakes();
@@ -251,7 +256,8 @@ impl Reader for PostgresReader {
         let asked = self.ask(limits);
         let binds = self.binds(&asked, limits);
         let text = self.statements.read(binds.parts());
-        let reply = self.run(text, binds).await?;
+        let mut reply = self.run(text, binds).await?;
+        let epochs = self.assigned_only(std::mem::take(&mut reply.epochs));
         self.shared.read_returned(reply.last_value);
         let clock = reply.clock;
         let (mut take, changes) = asked.sort_out(reply, self.first, &self.skim, limits);
@@ -259,7 +265,7 @@ impl Reader for PostgresReader {
         self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);
         self.first = changes.cut.unwrap_or(ShardId(0));
         changes.apply(&mut self.tracker, &mut self.due, &mut self.skim);
-        let mut batch = take.batch;
+        let mut batch = Batch { epochs, ..take.batch };
         self.finish(&mut batch, clock);
         Ok(batch)
     }
@@ -274,6 +280,7 @@ struct Reply {
     snapshot: Snapshot,
     last_value: i64,
     clock: i64,
+    epochs: Vec<(ShardId, i64)>,
     next_due: Vec<(ShardId, i64)>,
     skimmed: Vec<Skimmed>,
     found: Vec<Found>,
@@ -285,6 +292,7 @@ impl Reply {
             snapshot: Snapshot::default(),
             last_value: 0,
             clock: 0,
+            epochs: Vec::new(),
             next_due: Vec::new(),
             skimmed: Vec::new(),
             found: Vec::with_capacity(rows.len()),
@@ -292,7 +300,8 @@ impl Reply {
         let mut complete = false;
         for row in rows {
             match row {
-                ReadRow::Meta { snapshot, last_value, clock } => {
+                ReadRow::Meta { snapshot, epochs, last_value, clock } => {
+                    reply.epochs = epochs_of(&epochs);
                     (reply.last_value, reply.clock) = (last_value, clock);
                     if let Some(snapshot) = Snapshot::parse(&snapshot) {
                         (reply.snapshot, complete) = (snapshot, true);
@@ -309,6 +318,15 @@ impl Reply {
             Err(StorageError::new(StorageErrorKind::Other, "a read came without its snapshot"))
         }
     }
+}
+
+/// Parses `shard:epoch,…`.
+fn epochs_of(text: &str) -> Vec<(ShardId, i64)> {
+    let epoch = |pair: &str| {
+        let (shard, epoch) = pair.split_once(':')?;
+        Some((ShardId(shard.parse().ok()?), epoch.parse().ok()?))
+    };
+    text.split(',').filter_map(epoch).collect()
 }
 
 /// A transaction id given out now.

@@ -100,6 +100,14 @@ fn clock() -> &'static str {
     "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now) "
 }
 
+/// The lease epochs of all shards, as `shard:epoch,…`.
+const EPOCHS: &str = "(SELECT string_agg(l.shard || ':' || l.epoch, ',') FROM {{leases}} AS l)";
+
+/// The row that says at which snapshot a read was made, with the lease epochs at that snapshot.
+fn meta(seq: &str) -> String {
+    bare(META, "0", seq, "pg_current_snapshot()", "(SELECT now FROM clock)").replacen("NULL::text", EPOCHS, 1)
+}
+
 /// A row of every read that carries no message: (kind, shard, seq, text, time).
 fn bare(kind: i32, shard: &str, seq: &str, text: &str, time: &str) -> String {
     format!(
@@ -109,13 +117,7 @@ fn bare(kind: i32, shard: &str, seq: &str, text: &str, time: &str) -> String {
 }
 
 fn hot() -> String {
-    let meta = bare(
-        META,
-        "0",
-        "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {{seq}}",
-        "pg_current_snapshot()",
-        "(SELECT now FROM clock)",
-    );
+    let meta = meta("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {{seq}}");
     format!(
         "{}{meta} UNION ALL SELECT {HOT}, m.* FROM unnest($2::int2[], $3::int8[], $4::int8[]) AS f(shard, floor, rows) \
          CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o WHERE o.shard = f.shard AND o.seq > f.floor \
@@ -189,7 +191,7 @@ fn due_part(first: usize) -> String {
 
 /// Everything between a cursor and the floor of each shard.
 fn sweep() -> String {
-    let meta = bare(META, "0", "0", "pg_current_snapshot()", "(SELECT now FROM clock)");
+    let meta = meta("0");
     format!(
         "{}{meta} UNION ALL SELECT {HOT}, m.* FROM unnest($2::int2[], $3::int8[], $4::int8[], $5::int8[]) \
          AS f(shard, after, upto, rows) CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {{{{messages}}}} AS o \

@@ -58,7 +58,8 @@ impl PostgresReader {
             due: None,
             skim: None,
         };
-        let reply = self.run(&self.statements.sweep, binds).await?;
+        let mut reply = self.run(&self.statements.sweep, binds).await?;
+        let epochs = self.assigned_only(std::mem::take(&mut reply.epochs));
         let clock = reply.clock;
         let mut take = Take::new(limits, clock);
         let mut cursors: BTreeMap<ShardId, (usize, i64, bool)> =
@@ -96,7 +97,7 @@ impl PostgresReader {
         for (shard, from) in waiting {
             self.due.add(shard, from);
         }
-        let mut batch = take.batch;
+        let mut batch = Batch { epochs, ..take.batch };
         self.finish(&mut batch, clock);
         Ok(batch)
     }

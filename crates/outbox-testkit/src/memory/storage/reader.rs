@@ -76,6 +76,11 @@ impl MemoryReader {
         }
     }
 
+    fn epochs(&self, tables: &Tables) -> Vec<(ShardId, i64)> {
+        let assigned = self.floors.keys().filter_map(|shard| Some((*shard, tables.leases.get(shard)?.epoch)));
+        assigned.collect()
+    }
+
     fn next_due_in(&self, tables: &Tables, now: OffsetDateTime) -> Option<Duration> {
         let passed = tables.messages.iter().filter(|((shard, seq), _)| {
             self.floors.get(shard).is_some_and(|floor| seq <= floor) // others are seen when the floor passes them
@@ -119,6 +124,7 @@ impl Reader for MemoryReader {
             self.take_hot(&state.tables, shard, usize::MAX, now, &mut builder);
         }
         let mut batch = builder.finish();
+        batch.epochs = self.epochs(&state.tables);
         batch.next_due_in = self.next_due_in(&state.tables, now);
         Ok(batch)
     }
@@ -139,7 +145,7 @@ impl Reader for MemoryReader {
                 break;
             }
         }
-        Ok(builder.finish())
+        Ok(Batch { epochs: self.epochs(&state.tables), ..builder.finish() })
     }
 }
 

@@ -36,6 +36,7 @@ impl Database {
         self.take_hot(plan, &mut taking, &mut reply);
         reply.due_after = self.take_due(plan, due_after, &mut taking);
         reply.batch = taking.into_batch();
+        reply.batch.epochs = self.epochs(plan.hot.iter().map(|hot| hot.shard));
         reply.batch.next_due_in = self.next_due_in(plan, now);
         reply
     }
@@ -49,15 +50,20 @@ impl Database {
         now: Micros,
     ) -> (Batch, Option<(ShardId, i64)>) {
         let mut taking = Taking::new(limits, now);
+        let epochs = self.epochs(floors.iter().map(|&(shard, _)| shard));
         for &(shard, floor) in floors.iter().filter(|(shard, _)| *shard >= cursor.0) {
             let after = if shard == cursor.0 { cursor.1 } else { 0 };
             for (&(_, seq), row) in self.range(shard, after, floor).filter(|(_, row)| !row.waits(now)) {
                 if !taking.take(row) {
-                    return (taking.into_batch(), Some((shard, seq - 1)));
+                    return (Batch { epochs, ..taking.into_batch() }, Some((shard, seq - 1)));
                 }
             }
         }
-        (taking.into_batch(), None)
+        (Batch { epochs, ..taking.into_batch() }, None)
+    }
+
+    fn epochs(&self, shards: impl Iterator<Item = ShardId>) -> Vec<(ShardId, i64)> {
+        shards.filter_map(|shard| Some((shard, self.leases.get(usize::from(shard.0))?.epoch))).collect()
     }
 
     fn take_late(&self, plan: &Plan, taking: &mut Taking<'_>, reply: &mut ReadReply) {
