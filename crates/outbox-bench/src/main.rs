@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
 
 async fn measure(options: Options) -> Result<()> {
     let json = options.json.clone();
-    let bench = Bench::new(Services::from_env()?, options).await?;
+    let bench = Bench::new(Services::from_env(options.kafka.clone())?, options).await?;
     let measured = measurements::run(&bench).await;
     let removed = bench.remove().await;
     let report = measured?;

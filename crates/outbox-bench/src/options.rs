@@ -31,6 +31,9 @@ pub struct Options {
     /// Messages that our relay may have in flight; its default otherwise.
     #[arg(long)]
     pub max_in_flight: Option<usize>,
+    /// A property of librdkafka for every producer that is compared, as `KEY=VALUE`.
+    #[arg(long, value_parser = property)]
+    pub kafka: Vec<(String, String)>,
     /// Where the samples go, as JSON.
     #[arg(long, default_value = "target/bench/report.json")]
     pub json: PathBuf,
@@ -51,4 +54,9 @@ fn rows(text: &str) -> Result<usize, String> {
         Ok(rows) if (1_000..=50_000_000).contains(&rows) => Ok(rows),
         _ => Err("it must be 1000 to 50000000".to_owned()),
     }
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| "it must be KEY=VALUE".to_owned())?;
+    Ok((key.to_owned(), value.to_owned()))
 }

@@ -1,8 +1,9 @@
 use anyhow::Result;
 
-use crate::bench::{Bench, sample};
+use crate::bench::{Bench, sample, sample_counts};
 use crate::relays::{produce_alone, read_alone};
 use crate::report::{Measure, Measurement, Target};
+use crate::services::Counters;
 use crate::workload::Workload;
 
 const OURS: &str = "ours";
@@ -39,6 +40,11 @@ async fn produced(bench: &Bench, to: &mut Measurement, workload: &Workload) -> R
 async fn read(bench: &Bench, to: &mut Measurement, workload: &Workload) -> Result<()> {
     let (outbox, topic) = bench.place().await?;
     outbox.seed(&bench.client, workload, &topic).await?;
-    sample(to, READ, &read_alone(&outbox, workload.rows as u64).await?);
+    let (table, rows) = (outbox.tables().messages(), workload.rows as u64);
+    let before = Counters::read(&bench.client, table, 0).await?;
+    let read = read_alone(&outbox, rows).await?;
+    let after = Counters::read(&bench.client, table, 0).await?;
+    sample(to, READ, &read);
+    sample_counts(to, READ, rows, &before, &after);
     bench.clear(outbox, topic).await
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use outbox::{KafkaTransport, NewMessage, PostgresOutbox, RelayHandle};
+use outbox::{NewMessage, PostgresOutbox, RelayHandle};
 use tokio::task::JoinSet;
 
 use super::timed::{Acknowledgements, Timed};
@@ -51,7 +51,7 @@ pub(super) async fn latency(bench: &Bench, to: &mut Measurement) -> Result<()> {
 async fn one_run(bench: &Bench, wake_up: WakeUp) -> Result<Vec<Duration>> {
     let (outbox, topic) = bench.place().await?;
     let acknowledgements = Acknowledgements::default();
-    let transport = Timed::new(KafkaTransport::connect(topic.kafka())?, acknowledgements.clone());
+    let transport = Timed::new(topic.transport()?, acknowledgements.clone());
     let storage = outbox.storage(wake_up == WakeUp::Notify)?;
     let relay = OurRelay::between(storage, transport, bench.config())?;
 

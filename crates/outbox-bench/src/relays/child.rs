@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::{as_f64, drain};
-use crate::services::{Outbox, Topic, resident_peak_bytes};
+use crate::services::{Kafka, Outbox, Topic, resident_peak_bytes};
 
 /// What that process is told.
 #[derive(Debug, Clone, Args)]
@@ -49,7 +49,7 @@ impl RelayProcess {
     /// As [`drain`].
     pub async fn run(&self) -> Result<ChildRelay> {
         let outbox = Outbox::existing(&self.url, &self.schema)?;
-        let topic = Topic::existing(&self.kafka, &self.topic);
+        let topic = Topic::existing(Kafka { brokers: self.kafka.clone(), properties: Vec::new() }, &self.topic);
         let drained = drain(&outbox, &topic, RelayConfig::default(), self.events).await?;
         let peak_bytes = resident_peak_bytes("self").context("VmHWM of this process is not known: /proc is needed")?;
         Ok(ChildRelay { peak_bytes, rate: drained.rate() })
@@ -71,7 +71,7 @@ impl ChildRelay {
         let output = Command::new(std::env::current_exe()?)
             .arg(RelayProcess::COMMAND)
             .args(["--url", outbox.url(), "--schema", outbox.schema()])
-            .args(["--kafka", topic.kafka(), "--topic", topic.name(), "--events", &events.to_string()])
+            .args(["--kafka", topic.brokers(), "--topic", topic.name(), "--events", &events.to_string()])
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .output()

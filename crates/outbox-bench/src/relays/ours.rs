@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use outbox::{KafkaTransport, PostgresStorage, Relay, RelayConfig, RelayHandle, RelayReport, Storage, Transport};
+use outbox::{PostgresStorage, Relay, RelayConfig, RelayHandle, RelayReport, Storage, Transport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -29,7 +29,7 @@ impl OurRelay {
     /// Storage, transport or configuration cannot be used.
     pub fn start(outbox: &Outbox, topic: &Topic, config: RelayConfig) -> Result<Self> {
         let storage: PostgresStorage = outbox.storage(false)?;
-        Self::between(storage, KafkaTransport::connect(topic.kafka())?, config)
+        Self::between(storage, topic.transport()?, config)
     }
 
     /// Starts one between any storage and transport.

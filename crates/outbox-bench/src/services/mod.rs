@@ -10,7 +10,7 @@ pub use counters::{Counters, RowCounts};
 pub use database::Database;
 pub use outbox::{Outbox, fill};
 pub use processes::{process_cpu, resident_peak_bytes};
-pub use topic::Topic;
+pub use topic::{Kafka, Topic};
 
 use anyhow::{Context, Result};
 
@@ -19,22 +19,25 @@ use anyhow::{Context, Result};
 pub struct Services {
     /// A superuser's URL of a scratch PostgreSQL.
     pub postgres: String,
-    /// Bootstrap servers.
-    pub kafka: String,
+    /// The cluster.
+    pub kafka: Kafka,
 }
 
 impl Services {
-    /// Reads `OUTBOX_TEST_POSTGRES_URL` and `OUTBOX_TEST_KAFKA`.
+    /// Reads `OUTBOX_TEST_POSTGRES_URL` and `OUTBOX_TEST_KAFKA`. `properties` are librdkafka's.
     ///
     /// # Errors
     ///
     /// One of them is not set.
-    pub fn from_env() -> Result<Self> {
+    pub fn from_env(properties: Vec<(String, String)>) -> Result<Self> {
         let get = |name: &str| {
             std::env::var(name)
                 .with_context(|| format!("{name} is not set: run `cargo xtask bench` or `cargo xtask test`"))
         };
-        Ok(Self { postgres: get("OUTBOX_TEST_POSTGRES_URL")?, kafka: get("OUTBOX_TEST_KAFKA")? })
+        Ok(Self {
+            postgres: get("OUTBOX_TEST_POSTGRES_URL")?,
+            kafka: Kafka { brokers: get("OUTBOX_TEST_KAFKA")?, properties },
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use outbox::KafkaTransport;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -14,10 +15,19 @@ const PARTITIONS: i32 = 12;
 const MAX_MESSAGE_BYTES: &str = "2097152";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A Kafka cluster, and librdkafka properties for every producer.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// Bootstrap servers.
+    pub brokers: String,
+    /// Beside the transport's defaults.
+    pub properties: Vec<(String, String)>,
+}
+
 /// A topic of its own.
 #[derive(Debug, Clone)]
 pub struct Topic {
-    kafka: String,
+    kafka: Kafka,
     name: String,
 }
 
@@ -27,20 +37,20 @@ impl Topic {
     /// # Errors
     ///
     /// Kafka cannot be reached or refuses.
-    pub async fn create(kafka: &str) -> Result<Self> {
+    pub async fn create(kafka: &Kafka) -> Result<Self> {
         let name = unique("topic");
         let new =
             NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1)).set("max.message.bytes", MAX_MESSAGE_BYTES);
-        let created = admin(kafka)?.create_topics([&new], &options()).await.context("creating a topic")?;
+        let created = admin(&kafka.brokers)?.create_topics([&new], &options()).await.context("creating a topic")?;
         for result in created {
             result.map_err(|(topic, code)| anyhow!("topic {topic} was not created: {code}"))?;
         }
-        Ok(Self { kafka: kafka.to_owned(), name })
+        Ok(Self { kafka: kafka.clone(), name })
     }
 
     /// One that exists, for a process that was started with its name.
-    pub fn existing(kafka: &str, name: &str) -> Self {
-        Self { kafka: kafka.to_owned(), name: name.to_owned() }
+    pub fn existing(kafka: Kafka, name: &str) -> Self {
+        Self { kafka, name: name.to_owned() }
     }
 
     /// Its name, which is the aggregate type of the messages that go there.
@@ -49,8 +59,19 @@ impl Topic {
     }
 
     /// Bootstrap servers.
-    pub fn kafka(&self) -> &str {
-        &self.kafka
+    pub fn brokers(&self) -> &str {
+        &self.kafka.brokers
+    }
+
+    /// A transport, the same for everything that is compared.
+    ///
+    /// # Errors
+    ///
+    /// A property cannot be used.
+    pub fn transport(&self) -> Result<KafkaTransport> {
+        let builder = KafkaTransport::builder(&self.kafka.brokers);
+        let properties = self.kafka.properties.iter();
+        Ok(properties.fold(builder, |builder, (key, value)| builder.property(key, value)).build()?)
     }
 
     /// Records that it holds, by the broker's own word.
@@ -59,7 +80,7 @@ impl Topic {
     ///
     /// Kafka cannot be reached.
     pub async fn records(&self) -> Result<u64> {
-        let (kafka, name) = (self.kafka.clone(), self.name.clone());
+        let (kafka, name) = (self.kafka.brokers.clone(), self.name.clone());
         tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer =
                 ClientConfig::new().set("bootstrap.servers", &kafka).set("group.id", "bench").create()?;
@@ -79,7 +100,9 @@ impl Topic {
     ///
     /// Kafka cannot be reached or refuses.
     pub async fn remove(self) -> Result<()> {
-        for result in admin(&self.kafka)?.delete_topics(&[&self.name], &options()).await.context("deleting a topic")? {
+        for result in
+            admin(&self.kafka.brokers)?.delete_topics(&[&self.name], &options()).await.context("deleting a topic")?
+        {
             result.map_err(|(topic, code)| anyhow!("topic {topic} was not deleted: {code}"))?;
         }
         Ok(())
