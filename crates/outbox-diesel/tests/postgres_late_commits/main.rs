@@ -2,6 +2,7 @@
 //!
 //! `OUTBOX_TEST_LATE_EVENTS` sets the number of events (default 20,000; the full proof takes 100,000).
 #![cfg(feature = "postgres")]
+#![allow(clippy::print_stdout)] // the seed and the figures, shown when a test fails
 
 mod shop;
 mod verdict;

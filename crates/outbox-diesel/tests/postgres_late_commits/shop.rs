@@ -9,10 +9,10 @@ use outbox_diesel::postgres::PostgresStorage;
 use uuid::Uuid;
 
 /// Ordering keys.
-pub const KEYS: usize = 200;
+pub(crate) const KEYS: usize = 200;
 
 /// Dropped with this value.
-pub struct Shop {
+pub(crate) struct Shop {
     name: String,
 }
 
@@ -29,7 +29,7 @@ struct Line {
 }
 
 impl Shop {
-    pub async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         let shop = Self { name: format!("outbox_late_{}", Uuid::new_v4().simple()) };
         let mut server = connect(&server_url()).await;
         server.batch_execute(&format!("CREATE DATABASE {}", shop.name)).await.expect("a superuser creates a database");
@@ -43,21 +43,21 @@ impl Shop {
         shop
     }
 
-    pub async fn connection(&self) -> AsyncPgConnection {
+    pub(crate) async fn connection(&self) -> AsyncPgConnection {
         connect(&self.url()).await
     }
 
-    pub fn storage(&self) -> PostgresStorage {
+    pub(crate) fn storage(&self) -> PostgresStorage {
         PostgresStorage::builder(self.url()).build().expect("the URL of the test server is right")
     }
 
-    pub async fn pending(&self) -> i64 {
+    pub(crate) async fn pending(&self) -> i64 {
         let count = diesel::sql_query("SELECT count(*) AS number FROM outbox_messages");
         count.get_result::<Number>(&mut self.connection().await).await.expect("the outbox is counted").number
     }
 
     /// What is left, one line a shard.
-    pub async fn left(&self) -> String {
+    pub(crate) async fn left(&self) -> String {
         let lines = "SELECT format('shard %s owned by %s: %s messages of %s keys, seq %s to %s', shard, owner, count(*), \
                      count(DISTINCT aggregate_id), min(seq), max(seq)) AS line \
                      FROM outbox_messages JOIN outbox_leases USING (shard) GROUP BY shard, owner ORDER BY shard";

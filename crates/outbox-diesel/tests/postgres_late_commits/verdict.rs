@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::writers::Event;
 
 /// Fails unless every committed event, and nothing else, was delivered once, in the order of its key.
-pub fn check(committed: &[Event], published: &[PublishedMessage]) {
+pub(crate) fn check(committed: &[Event], published: &[PublishedMessage]) {
     let mut expected: HashMap<Uuid, &Event> = committed.iter().map(|event| (event.id, event)).collect();
     let mut last: HashMap<usize, i64> = HashMap::new();
     let (mut strangers, mut reordered) = (Vec::new(), Vec::new());

@@ -24,11 +24,11 @@ const MAX_COMMIT_DELAY_MS: u64 = 200;
 
 /// An event whose transaction committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    pub id: Uuid,
-    pub key: usize,
+pub(crate) struct Event {
+    pub(crate) id: Uuid,
+    pub(crate) key: usize,
     /// Its place among the events of its key, from 1.
-    pub n: i64,
+    pub(crate) n: i64,
 }
 
 #[derive(QueryableByName)]
@@ -56,7 +56,7 @@ impl From<AppendError> for Stop {
 }
 
 /// Commits at least this many events; all that were committed.
-pub async fn write(shop: &Shop, events: usize) -> Vec<Event> {
+pub(crate) async fn write(shop: &Shop, events: usize) -> Vec<Event> {
     let seed = rand::rng().random_range(1..1_000_000);
     println!("seed of the writers: {seed}");
     let left = Arc::new(AtomicUsize::new(events));
