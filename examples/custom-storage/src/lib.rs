@@ -2,8 +2,7 @@
 //!
 //! It is as naive as a right storage can be. There is one shard, every change rewrites the whole file (a temporary file,
 //! `fsync`, rename), and one mutex makes every change a transaction. What it keeps is the contract of the ports: the
-//! conformance suite in `tests/conformance.rs` says so. `docs/custom-storage.md` goes through it. (Each change blocks the
-//! thread for an `fsync`: a storage for more than a few messages a second would have a thread of its own.)
+//! conformance suite in `tests/conformance.rs` says so. `docs/custom-storage.md` goes through it. It is for few messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -51,7 +50,6 @@ struct Row {
     content_type: String,
     headers: BTreeMap<String, String>,
     occurred_at: OffsetDateTime,
-    /// When a scheduled or failed message is due.
     wake_at: Option<OffsetDateTime>,
     attempts: u32,
     last_error: Option<String>,
@@ -96,7 +94,7 @@ impl JsonFileStorage {
     ///
     /// # Errors
     ///
-    /// An [`InvalidMessage`](outbox_core::InvalidMessage), or a [`StorageError`] when the file cannot be written.
+    /// A message over a limit, or a [`StorageError`] when the file cannot be written.
     pub fn append(&self, messages: &[NewMessage]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         messages.iter().try_for_each(|message| Limits::default().check(message))?;
         Ok(self.change(|tables, now| messages.iter().for_each(|message| tables.insert(message, now)))?)

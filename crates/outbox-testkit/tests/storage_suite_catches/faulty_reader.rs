@@ -44,6 +44,7 @@ impl FaultyReader {
             Defect::ForgetsHeldKeys => batch.held.clear(),
             Defect::LosesFailedMessages => batch.messages.retain(|message| message.attempts == 0),
             Defect::KnowsNoDueTime => batch.next_due_in = None,
+            Defect::TellsNoEpochs => batch.epochs.clear(),
             _ => {}
         }
         batch
