@@ -89,6 +89,14 @@ impl Client {
         let every = self.world.scenario.storage_fault_every;
         let fault = !state.calm && state.dice.once_in(every);
         let mut course = Course { fate: Fate::Served, there: short(state), back: short(state) };
+        let is_fenced = matches!(name, "retry_later" | "bury");
+        if every > 0 && !state.calm && is_fenced && state.dice.once_in(8) {
+            // so late that another relay may own the shard by then
+            let lease = u64::try_from(self.world.scenario.relay.lease_duration.as_millis()).unwrap_or(1_000);
+            course.there = state.dice.millis(lease / 2, lease * 3);
+            state.ledger.fault(1);
+            return course;
+        }
         if !fault {
             return course;
         }
