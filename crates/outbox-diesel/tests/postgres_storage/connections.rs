@@ -45,7 +45,7 @@ async fn a_heartbeat_that_gets_no_answer_fails_within_the_lease() {
     let relay = RelayId { owner: Uuid::new_v4(), name: "test".into() };
     assert_eq!(storage.leases().acquire(&relay, LEASE, 64).await.unwrap().len(), 64);
     let mut locker = database.connection().await;
-    let lock = "BEGIN; LOCK TABLE outbox_leases IN ACCESS EXCLUSIVE MODE";
+    let lock = "BEGIN; SELECT FROM outbox_leases FOR UPDATE";
     diesel_async::SimpleAsyncConnection::batch_execute(&mut locker, lock).await.unwrap();
 
     let began = Instant::now();
