@@ -122,7 +122,7 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         ("ghosts", findings.ghosts.len().to_string()),
         ("order violations", findings.disorder.len().to_string()),
         ("duplicates", format!("{} ({unexplained} before any fault)", findings.duplicates_at_ms.len())),
-        ("seen by the sweep first", swept.to_string()),
+        ("found by the sweep only", swept.to_string()),
         ("longest take-over", longest.map_or(String::new(), seconds)),
         ("lease", seconds(outcome.options.lease)),
         ("seed", outcome.seed.to_string()),
