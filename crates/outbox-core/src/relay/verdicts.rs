@@ -128,6 +128,18 @@ impl Engine {
     }
 }
 
+/// What of a reason is kept; without NUL, which a text column may refuse and the write would be tried for ever.
 fn shortened(reason: &Reason) -> String {
-    reason.0.chars().take(ERROR_CHARS).collect()
+    reason.0.chars().filter(|&letter| letter != '\0').take(ERROR_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_kept_without_nul_and_within_its_limit() {
+        assert_eq!(shortened(&Reason::new("a\0b")), "ab");
+        assert_eq!(shortened(&Reason::new("é".repeat(3_000))).chars().count(), ERROR_CHARS);
+    }
 }
