@@ -28,7 +28,7 @@ pub struct RelayConfig {
     /// Waits between attempts to reach a database, a broker or a paused route.
     pub reconnect: Backoff,
     /// How long a shard stays with a relay that does not renew. Default 15 s; 500 ms to 1 h. Take-over after a crash takes
-    /// at most this and a heartbeat (a quarter of it).
+    /// at most this and a heartbeat (a sixth of it).
     pub lease_duration: Duration,
     /// Between two pieces of the full sweep. Default 1 s; 10 ms to 1 h.
     pub sweep_interval: Duration,

@@ -8,8 +8,8 @@ use tracing::Instrument as _;
 
 use crate::ports::{Heartbeat, Lease, ParkedKey, RelayId, ShardId, Storage, StorageError, StorageErrorKind};
 
-/// Heartbeats a lease. Four leave room for two lost ones and keep a take-over within the lease and a quarter of it.
-const BEATS_PER_LEASE: u32 = 4;
+/// Heartbeats a lease. Six leave room for lost ones and keep a take-over within the lease and a sixth of it.
+const BEATS_PER_LEASE: u32 = 6;
 /// The share of a lease by which the relay stops before the database's clock can say so.
 const MARGIN_PARTS: u32 = 10;
 
