@@ -41,6 +41,9 @@ pub(super) use sql::ReadStatements;
 /// transaction id.
 const OWN_HORIZON_EVERY: Duration = Duration::from_millis(20);
 
+/// A read that brought this many rows is worth two small statements so that the next one need not bring them again.
+const BUSY_ROWS: usize = 256;
+
 const READ: &str = "read messages";
 
 /// The reader of one run of one relay.
@@ -58,6 +61,8 @@ pub(super) struct PostgresReader {
     clock: Option<(i64, Instant)>,
     horizon: Option<Horizon>,
     horizon_made: Instant,
+    /// Messages of the last read.
+    last_rows: usize,
     /// The shard that the next read serves first, so that a byte limit does not always cut the same ones.
     first: ShardId,
 }
@@ -69,8 +74,7 @@ impl PostgresReader {
         statements: Arc<ReadStatements>,
         shared: Arc<Shared>,
     ) -> Result<Self, StorageError> {
-        let last_value: i64 = pool.one(READ, Sql::<_, BigInt>::new(&statements.last_value, ())).await?;
-        let next_xid = own_transaction_id(&pool).await?;
+        let (last_value, next_xid) = own_horizon(&pool, &statements).await?;
         shared.restart(last_value, next_xid);
         Ok(Self {
             wakes: shared.wakes(),
@@ -85,18 +89,21 @@ impl PostgresReader {
             clock: None,
             horizon: None,
             horizon_made: Instant::now(),
+            last_rows: 0,
             first: ShardId(0),
         })
     }
 
-    /// Takes the newest horizon, and makes one when segments want it and no settle brought it since the last read.
+    /// Takes the newest horizon, and makes one itself when segments want it and no settle brought it since the last read, or when rows
+    /// past the old one arrive in numbers: every row past the horizon is read twice.
     async fn refresh_horizon(&mut self) -> Result<(), StorageError> {
-        if self.shared.horizon() == self.horizon
-            && self.tracker.wants_horizon()
-            && self.horizon_made.elapsed() >= OWN_HORIZON_EVERY
-        {
-            let last_value = self.shared.last_value();
-            self.shared.advance(last_value, own_transaction_id(&self.pool).await?);
+        let horizon = self.shared.horizon();
+        let behind = horizon.is_none_or(|horizon| horizon.last_seq < self.shared.last_value());
+        let waited =
+            horizon == self.horizon && self.tracker.wants_horizon() && self.horizon_made.elapsed() >= OWN_HORIZON_EVERY;
+        if waited || (behind && self.last_rows >= BUSY_ROWS) {
+            let (last_value, next_xid) = own_horizon(&self.pool, &self.statements).await?;
+            self.shared.advance(last_value, next_xid);
             self.horizon_made = Instant::now();
         }
         self.horizon = self.shared.horizon();
@@ -262,6 +269,7 @@ impl Reader for PostgresReader {
         let clock = reply.clock;
         let (mut take, changes) = asked.sort_out(reply, self.first, &self.skim, limits);
         self.load_payloads(&mut take).await?;
+        self.last_rows = take.batch.messages.len();
         self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);
         self.first = changes.cut.unwrap_or(ShardId(0));
         changes.apply(&mut self.tracker, &mut self.due, &mut self.skim);
@@ -329,9 +337,11 @@ fn epochs_of(text: &str) -> Vec<(ShardId, i64)> {
     text.split(',').filter_map(epoch).collect()
 }
 
-/// A transaction id given out now.
-async fn own_transaction_id(pool: &Pool) -> Result<i64, StorageError> {
-    pool.one(READ, Sql::<_, BigInt>::new("SELECT pg_current_xact_id()::text::int8", ())).await
+/// The sequence's last value, and a transaction id given out after it was read.
+async fn own_horizon(pool: &Pool, statements: &ReadStatements) -> Result<(i64, i64), StorageError> {
+    let last_value = pool.one(READ, Sql::<_, BigInt>::new(&statements.last_value, ())).await?;
+    let next_xid = pool.one(READ, Sql::<_, BigInt>::new("SELECT pg_current_xact_id()::text::int8", ())).await?;
+    Ok((last_value, next_xid))
 }
 
 /// A shard as its column holds it.
