@@ -25,12 +25,13 @@ impl Engine {
             IntakeEvent::Read { reader, swept, took, result: Ok(batch) } => {
                 stats::time("outbox_read_seconds", took);
                 stats::size("outbox_batch_messages", batch.messages.len());
-                let (more, next_due_in, found) = (batch.more, batch.next_due_in, !batch.messages.is_empty());
+                let (more, next_due_in, any) = (batch.more, batch.next_due_in, !batch.messages.is_empty());
                 let before = self.known.len();
                 self.take(batch, swept);
                 let taken = self.known.len() > before;
-                // rows that are all held already are no reason to ask again at once
-                let pace = super::intake::Pace { more: more && taken, found, next_due_in };
+                // rows that are all held already are no reason to ask again at once, and rows that nobody takes (due ones of a
+                // parked key come with every read) none to ask again soon
+                let pace = super::intake::Pace { more: more && taken, found: taken || (more && any), next_due_in };
                 self.intake.returned(reader, pace, swept, self.config.polling_interval);
                 if !swept && !more {
                     self.follow_up_suspects();
