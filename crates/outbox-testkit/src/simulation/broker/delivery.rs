@@ -10,6 +10,9 @@ use crate::simulation::ledger::{Ledger, Nature};
 use crate::simulation::scenario::Scenario;
 use crate::simulation::world::{State, World};
 
+/// How often something that is held up looks whether it may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// Carries what is under way to one partition, batch after batch, until nothing is left or the session is gone.
 pub(super) async fn deliver(world: Arc<World>, session: u64, slot: Slot) {
     loop {
@@ -90,17 +93,13 @@ fn arrive(state: &mut State, scenario: &Scenario, session: u64, slot: Slot) -> A
     let paused = relays.get(&producer.relay).and_then(|control| control.paused_until);
     let frozen = paused.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
     if !frozen.is_zero() && dice.once_in(2) {
-        return Arrival::Wait(frozen);
+        return Arrival::Wait(frozen.min(LOOK_AGAIN));
     }
     if let Some(time) = down_for.filter(|time| !time.is_zero()) {
-        return if dice.once_in(4) {
-            Arrival::SessionLost
-        } else {
-            Arrival::Wait(time.min(Duration::from_millis(500)))
-        };
+        return if dice.once_in(4) { Arrival::SessionLost } else { Arrival::Wait(time.min(LOOK_AGAIN)) };
     }
     if let Some(until) = broker.stuck_until.get(&slot).filter(|&&until| Instant::now() < until) {
-        return Arrival::Wait(until.saturating_duration_since(Instant::now()));
+        return Arrival::Wait(until.saturating_duration_since(Instant::now()).min(LOOK_AGAIN));
     }
     let fault = !*calm && dice.once_in(scenario.broker_fault_every);
     if fault {
