@@ -53,7 +53,8 @@ fn append(storage: &MemoryStorage, topic: &str, key: &str, n: u32) {
 }
 
 fn numbers(transport: &MemoryTransport, topic: &str, key: &str) -> Vec<u32> {
-    let of_key = |message: &&outbox_testkit::memory::PublishedMessage| message.message.aggregate_id.as_deref() == Some(key);
+    let of_key =
+        |message: &&outbox_testkit::memory::PublishedMessage| message.message.aggregate_id.as_deref() == Some(key);
     let number = |message: &outbox_testkit::memory::PublishedMessage| {
         std::str::from_utf8(message.message.payload.as_ref()).unwrap().parse().unwrap()
     };
