@@ -42,6 +42,12 @@ pub struct Options {
 /// The letters of all measurements.
 pub const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
+impl Default for Options {
+    fn default() -> Self {
+        Self::parse_from(["outbox-bench"])
+    }
+}
+
 impl Options {
     /// Whether a measurement is wanted.
     pub fn wants(&self, letter: &str) -> bool {

@@ -47,8 +47,9 @@ async fn one_fleet(bench: &Bench, to: &mut Measurement, workload: &Workload, siz
     shards_are_shared(&relays).await?;
 
     let rows = workload.rows as u64;
+    // Locked, so that nobody looks at rows that are not committed yet: that would be counted, and is not what is measured.
     let insert = workload.insert(table, topic.name());
-    bench.client.batch_execute(&insert).await?;
+    bench.client.batch_execute(&format!("BEGIN; LOCK TABLE {table}; {insert}; COMMIT")).await?;
     let committed = Instant::now();
     relays.iter().for_each(|relay| relay.handle().nudge());
     wait_for(&relays.iter().collect::<Vec<_>>(), rows, |_, _| {}).await?;
