@@ -117,7 +117,7 @@ async fn whole_run(world: &Arc<World>) -> Option<Summary> {
     faults::heal(world);
     drop(writers.await);
     faults::tidy(world).await;
-    if !world.until(DRAIN_LIMIT, |state| state.waiting().is_none()).await {
+    if !world.until(DRAIN_LIMIT, |state| state.slow_calls == 0 && state.waiting().is_none()).await {
         let what = world.lock().waiting().unwrap_or_default();
         world.violated(ViolationKind::Stuck, format!("{what} after {DRAIN_LIMIT:?} without faults"));
         return None;

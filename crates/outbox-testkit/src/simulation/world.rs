@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) relays: BTreeMap<usize, Control>,
     pub(super) relays_started: usize,
+    /// Calls of the storage that take so long that they may outlast the faults.
+    pub(super) slow_calls: usize,
     /// Crashed relays that start again.
     pub(super) coming_back: usize,
     pub(super) database_down_until: Option<Instant>,
@@ -68,6 +70,7 @@ impl World {
             ledger: Ledger::new(window, scenario.relay.lease_duration * 3),
             relays: BTreeMap::new(),
             relays_started: 0,
+            slow_calls: 0,
             coming_back: 0,
             database_down_until: None,
             calm: scenario.is_quiet(),

@@ -41,6 +41,22 @@ impl Course {
     }
 }
 
+/// Counts as long as it lives.
+struct SlowCall(Arc<World>);
+
+impl SlowCall {
+    fn begin(world: &Arc<World>) -> Self {
+        world.lock().slow_calls += 1;
+        Self(world.clone())
+    }
+}
+
+impl Drop for SlowCall {
+    fn drop(&mut self) {
+        self.0.lock().slow_calls -= 1;
+    }
+}
+
 impl Client {
     /// One statement.
     pub(super) async fn call<T: Send + 'static>(
@@ -60,7 +76,9 @@ impl Client {
     ) -> Result<T, StorageError> {
         let (world, relay) = (self.world.clone(), self.relay);
         let course = world.step(|state| self.course(state, name));
+        let slow = course.is_slow().then(|| SlowCall::begin(&world));
         let reply = on_server(async move {
+            let _slow = slow;
             wait(course.there).await;
             match course.fate {
                 Fate::Refused(kind) => return Err(failed(name, kind)),
