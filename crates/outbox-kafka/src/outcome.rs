@@ -33,6 +33,9 @@ pub(crate) fn verdict(code: Code, topic: &str) -> Verdict {
             paused("the topic has a message format of before Kafka 0.11: raise message.format.version")
         }
 
+        // Records carry the time of their hand-over: one that is refused says nothing about the message and the next ones fail too.
+        Code::InvalidTimestamp => paused("check the relay's clock and message.timestamp.* of the topic"),
+
         // Brokers answer for a whole batch; only the message that fails alone is at fault.
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
             quarantine(code, topic, "send less, or raise max.message.bytes of the topic")
@@ -40,7 +43,6 @@ pub(crate) fn verdict(code: Code, topic: &str) -> Verdict {
         Code::InvalidRecord | Code::InvalidMessage | Code::InvalidDifferentRecord => {
             quarantine(code, topic, "the broker refuses the record: a compacted topic needs a key")
         }
-        Code::InvalidTimestamp => quarantine(code, topic, "check the clocks and message.timestamp.* of the topic"),
 
         Code::ClusterAuthorizationFailed => Verdict::Session(reason(
             code,
@@ -104,15 +106,16 @@ mod tests {
 
     #[test]
     fn a_size_or_record_error_of_a_batch_names_no_single_message() {
-        for code in [Code::MessageSizeTooLarge, Code::MessageBatchTooLarge, Code::InvalidRecord, Code::InvalidTimestamp]
-        {
+        for code in [Code::MessageSizeTooLarge, Code::MessageBatchTooLarge, Code::InvalidRecord] {
             assert!(matches!(outcome(code), Outcome::Quarantine(_)), "{code:?}");
         }
     }
 
     #[test]
     fn what_concerns_the_topic_pauses_its_route_and_burns_no_attempt() {
-        for code in [Code::UnknownTopic, Code::UnknownTopicOrPartition, Code::TopicAuthorizationFailed] {
+        for code in
+            [Code::UnknownTopic, Code::UnknownTopicOrPartition, Code::TopicAuthorizationFailed, Code::InvalidTimestamp]
+        {
             let Outcome::RoutePaused(reason) = outcome(code) else { panic!("{code:?}") };
             assert!(reason.0.contains("order"), "{reason}");
         }
