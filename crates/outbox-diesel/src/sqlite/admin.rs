@@ -39,8 +39,10 @@ impl SqliteAdmin {
             revive: sql("INSERT INTO {{messages}} (seq, id, aggregate_type, aggregate_id, event_type, content_type, \
                  headers, occurred_at, available_at, payload) SELECT seq, id, aggregate_type, aggregate_id, event_type, \
                  content_type, headers, occurred_at, available_at, payload FROM {{dead_letters}} WHERE id = ?1"),
+            // Unless another dead letter that still exists has parked the key: that one's followers wait for it.
             unpark_of: sql("DELETE FROM {{parked_keys}} WHERE (aggregate_type, aggregate_id) IN \
-                 (SELECT aggregate_type, aggregate_id FROM {{dead_letters}} WHERE id = ?1)"),
+                 (SELECT aggregate_type, aggregate_id FROM {{dead_letters}} WHERE id = ?1) \
+                 AND (dead_letter IS NULL OR dead_letter = ?1 OR dead_letter NOT IN (SELECT id FROM {{dead_letters}}))"),
             delete: sql("DELETE FROM {{dead_letters}} WHERE id = ?1"),
             park: sql(
                 "INSERT INTO {{parked_keys}} (aggregate_type, aggregate_id, parked_at) VALUES (?1, ?2, {{now}}) \
