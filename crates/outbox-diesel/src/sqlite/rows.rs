@@ -76,7 +76,9 @@ impl Row {
             (Some(kind), Some(Some(id))) => Some(LaneKey::of(kind, id)),
             _ => None,
         };
-        let id = text(&self.id).and_then(|id| Uuid::parse_str(&id).ok());
+        // settling matches the text, so that an id in another form would stay and be delivered for ever
+        let id = text(&self.id)
+            .and_then(|text| Uuid::parse_str(&text).ok().filter(|id| *id.as_hyphenated().to_string() == *text));
         let position = Position { shard: ShardId(0), seq: self.seq, id: id.unwrap_or_default() };
         if self.waits {
             return match lane {
