@@ -11,7 +11,7 @@ mod sweep;
 mod take;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -51,6 +51,8 @@ pub(super) struct PostgresReader {
     pool: Pool,
     statements: Arc<ReadStatements>,
     shared: Arc<Shared>,
+    /// When the server of the first read was started.
+    started: OnceLock<String>,
     wakes: broadcast::Receiver<Wake>,
     tracker: SnapshotTracker,
     due: DueTimes,
@@ -78,6 +80,7 @@ impl PostgresReader {
         shared.restart(last_value, next_xid);
         Ok(Self {
             wakes: shared.wakes(),
+            started: OnceLock::new(),
             pool,
             statements,
             shared,
@@ -188,7 +191,15 @@ impl PostgresReader {
 
     async fn run(&self, text: &str, binds: ReadBinds) -> Result<Reply, StorageError> {
         let rows = self.pool.load(READ, Sql::<_, Untyped>::new(text, binds)).await?;
-        Reply::of(rows)
+        let reply = Reply::of(rows)?;
+        // The pool replaces a connection that it finds closed without a word, and a pooler in between hides it altogether. Floors and
+        // horizons of another server, as after a fail-over, would skip what is new there.
+        if *self.started.get_or_init(|| reply.started.clone()) == reply.started {
+            Ok(reply)
+        } else {
+            let text = format!("cannot {READ}: the server is another one or was restarted, reading starts again");
+            Err(StorageError::new(StorageErrorKind::Unavailable, text))
+        }
     }
 
     /// Loads the payloads that did not come with their rows. A message that is gone meanwhile is left out.
@@ -289,6 +300,7 @@ struct Reply {
     last_value: i64,
     clock: i64,
     epochs: Vec<(ShardId, i64)>,
+    started: String,
     next_due: Vec<(ShardId, i64)>,
     skimmed: Vec<Skimmed>,
     found: Vec<Found>,
@@ -301,6 +313,7 @@ impl Reply {
             last_value: 0,
             clock: 0,
             epochs: Vec::new(),
+            started: String::new(),
             next_due: Vec::new(),
             skimmed: Vec::new(),
             found: Vec::with_capacity(rows.len()),
@@ -308,7 +321,8 @@ impl Reply {
         let mut complete = false;
         for row in rows {
             match row {
-                ReadRow::Meta { snapshot, epochs, last_value, clock } => {
+                ReadRow::Meta { snapshot, epochs, started, last_value, clock } => {
+                    reply.started = started;
                     reply.epochs = epochs_of(&epochs);
                     (reply.last_value, reply.clock) = (last_value, clock);
                     if let Some(snapshot) = Snapshot::parse(&snapshot) {
