@@ -30,8 +30,9 @@ impl Engine {
                 self.take(batch, swept);
                 let taken = self.known.len() > before;
                 // rows that are all held already are no reason to ask again at once, and rows that nobody takes (due ones of a
-                // parked key come with every read) none to ask again soon
-                let pace = super::intake::Pace { more: more && taken, found: taken || (more && any), next_due_in };
+                // parked key come with every read) none to ask again soon; a cut read without messages has passed rows that wait
+                let again = more && (taken || !any);
+                let pace = super::intake::Pace { more: again, found: taken || (more && any), next_due_in };
                 self.intake.returned(reader, pace, swept, self.config.polling_interval);
                 if !swept && !more {
                     self.follow_up_suspects();

@@ -38,7 +38,7 @@ pub(super) enum IntakeEvent {
 
 /// What a read says about when to read again.
 pub(super) struct Pace {
-    /// A limit cut the read, and it brought something new.
+    /// A limit cut the read, and it got further.
     pub(super) more: bool,
     pub(super) found: bool,
     pub(super) next_due_in: Option<Duration>,
