@@ -13,7 +13,9 @@ impl Ledger {
         let message = &outgoing.message;
         let beliefs = self.relays.entry(relay).or_default();
         let owned = beliefs.leases.get(&message.shard).is_some_and(|&until| now <= until);
-        let parked = outgoing.lane.is_some_and(|lane| beliefs.parked.contains(&(message.shard, lane)));
+        // what was on its way to the session at the very moment of the reply was in flight
+        let since = outgoing.lane.and_then(|lane| beliefs.parked.get(&(message.shard, lane)));
+        let parked = since.is_some_and(|&since| since < now);
         if let Some(record) = self.find_mut(message.id) {
             record.first_handed.get_or_insert(now);
             let label = record.label();

@@ -6,7 +6,7 @@ mod record;
 
 pub(super) use record::{Nature, Record};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outbox_core::message::LaneKey;
@@ -33,7 +33,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct Beliefs {
     leases: BTreeMap<ShardId, Instant>,
-    parked: BTreeSet<(ShardId, LaneKey)>,
+    /// Parked keys, each with the time when the relay read of it.
+    parked: BTreeMap<(ShardId, LaneKey), Instant>,
 }
 
 /// The faults so far, for the bound of duplicates.
@@ -132,8 +133,11 @@ impl Ledger {
     /// A relay got the parked keys of shards.
     pub(super) fn read_parked(&mut self, relay: usize, shards: &[ShardId], keys: &[ParkedKey]) {
         let parked = &mut self.relays.entry(relay).or_default().parked;
-        parked.retain(|(shard, _)| !shards.contains(shard));
-        parked.extend(keys.iter().map(|key| (key.shard, key.lane)));
+        let is_parked = |key: &(ShardId, LaneKey)| keys.iter().any(|parked| (parked.shard, parked.lane) == *key);
+        parked.retain(|key, _| !shards.contains(&key.0) || is_parked(key));
+        for key in keys {
+            parked.entry((key.shard, key.lane)).or_insert_with(Instant::now);
+        }
     }
 
     /// A promise was broken; the first one counts.
