@@ -187,7 +187,7 @@ impl Reader for JsonFileReader {
         let storage = self.storage.clone();
         let tables = storage.lock();
         self.returned.retain(|(seq, _)| tables.messages.contains_key(seq));
-        batch.epochs.push((SHARD, tables.lease.epoch));
+        batch.leases.push(tables.lease.lease());
         for (&seq, row) in &tables.messages {
             let is_hot = seq > self.floor;
             if row.wake_at.is_some_and(|wake_at| wake_at > now) {
@@ -216,7 +216,7 @@ impl Reader for JsonFileReader {
         let now = OffsetDateTime::now_utc();
         let tables = self.storage.lock();
         let below = if self.assigned { self.floor } else { 0 };
-        batch.epochs.extend(self.assigned.then_some((SHARD, tables.lease.epoch)));
+        batch.leases.extend(self.assigned.then(|| tables.lease.lease()));
         let from = std::mem::take(&mut self.swept); // starts again unless a limit cuts this piece
         for (&seq, row) in tables.messages.range(from..).take_while(|(seq, _)| **seq <= below) {
             let is_waiting = row.wake_at.is_some_and(|wake_at| wake_at > now);

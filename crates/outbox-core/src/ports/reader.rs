@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Position, ShardId, StorageError};
+use super::{Lease, Position, ShardId, StorageError};
 use crate::message::{LaneKey, Message};
 
 /// Reads what may be published next, in a safe order.
@@ -19,9 +19,10 @@ use crate::message::{LaneKey, Message};
 ///   until it is due; then it is, wherever the reader's floor is.
 /// - A waiting row that has already failed (`attempts` above 0) and has a key is reported in [`Batch::held`] when the reader passes
 ///   it, before or together with the first later message of its key: it holds its followers.
-/// - [`Batch::epochs`] says, at the snapshot of the rows, which epoch the lease of each assigned shard has. It fences reads: the
-///   relay drops the rows of a shard that was acquired by another meanwhile (a clock that jumped, a pause), because what
-///   they follow may have been moved or parked by its new owner.
+/// - [`Batch::leases`] says, at the snapshot of the rows, which epoch and which control version the lease of each assigned shard has. It
+///   fences reads: the relay drops the rows of a shard that was acquired by another meanwhile (a clock that jumped, a pause), because
+///   what they follow may have been moved or parked by its new owner, and of a shard in which an operator changed something that
+///   the relay does not know yet, because a read may have left out rows of a key that was just parked.
 /// - Followers of held or parked keys may be returned or left out; the relay drops them, and asks for them again with
 ///   [`rewind`](Self::rewind).
 /// - Rows that cannot be loaded (too large, impossible values) come in [`Batch::refused`], without their payload, and
@@ -84,8 +85,8 @@ pub struct Batch {
     pub held: Vec<HeldHead>,
     /// Rows that must become dead letters.
     pub refused: Vec<Refused>,
-    /// The lease epochs of the assigned shards at the snapshot of this read.
-    pub epochs: Vec<(ShardId, i64)>,
+    /// The leases of the assigned shards at the snapshot of this read.
+    pub leases: Vec<Lease>,
     /// Whether a limit cut the read: there is more now.
     pub more: bool,
     /// When the earliest waiting row known is due, from now; `None` when none is known.

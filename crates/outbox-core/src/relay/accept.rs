@@ -6,6 +6,7 @@ use super::engine::Engine;
 use super::failing::Write;
 use super::intake::IntakeEvent;
 use super::lanes::{Block, Entry, Wait};
+use super::ownership::Fence;
 use super::stats;
 use crate::message::{LaneKey, Message};
 use crate::ports::{Batch, Burial, DeadReason, HeldHead, Refused, ShardId, StorageErrorKind};
@@ -57,11 +58,7 @@ impl Engine {
     fn take(&mut self, batch: Batch, swept: bool) {
         stats::add(&self.shared.counters.reads, 1);
         stats::add(&self.shared.counters.read, batch.messages.len());
-        for (shard, epoch) in batch.epochs {
-            if self.ownership.lease(shard).is_some_and(|lease| lease.epoch != epoch) {
-                self.lose_shard(shard);
-            }
-        }
+        let batch = self.fenced(batch);
         for head in batch.held {
             self.hold(head);
         }
@@ -71,6 +68,24 @@ impl Engine {
         for message in batch.messages {
             self.accept(message, swept);
         }
+    }
+
+    /// Drops the rows of shards that are another's at the read's snapshot, or whose parked keys are not known as of then.
+    fn fenced(&mut self, mut batch: Batch) -> Batch {
+        let mut stale = Vec::new();
+        for seen in std::mem::take(&mut batch.leases) {
+            match self.ownership.fence(&seen) {
+                Fence::Stands => {}
+                Fence::Stale => stale.push(seen.shard),
+                Fence::Lost => self.lose_shard(seen.shard),
+            }
+        }
+        if !stale.is_empty() {
+            batch.messages.retain(|message| !stale.contains(&message.shard));
+            batch.held.retain(|head| !stale.contains(&head.position.shard));
+            batch.refused.retain(|refused| !stale.contains(&refused.position.shard));
+        }
+        batch
     }
 
     /// A failed message that waits for its next attempt holds its key.

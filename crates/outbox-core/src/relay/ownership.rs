@@ -34,6 +34,9 @@ struct Held {
     lease: Lease,
     valid_until: Instant,
     state: HeldState,
+    /// The control version as of which the parked keys are known, and that of the load that runs.
+    loaded: Option<i64>,
+    loading: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,22 @@ pub(super) enum OwnershipEvent {
     Beat { sent_at: Instant, result: Result<Heartbeat, StorageError> },
     Acquired { sent_at: Instant, result: Result<Vec<Lease>, StorageError> },
     Released(Result<(), StorageError>),
+}
+
+/// What a read's view of a lease means for its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fence {
+    Stands,
+    /// An operator changed something that is not known yet, or was not known to that read.
+    Stale,
+    /// The shard is another's.
+    Lost,
+}
+
+impl Held {
+    fn new(lease: Lease, valid_until: Instant, state: HeldState) -> Self {
+        Self { lease, valid_until, state, loaded: None, loading: lease.control_version }
+    }
 }
 
 /// What returned.
@@ -175,6 +194,7 @@ impl Ownership {
             if let HeldState::Active { reload } | HeldState::Loading { reload } = &mut held.state {
                 *reload = false;
             }
+            held.loading = held.lease.control_version;
         }
         let (load, storage, lease) = (self.loads, storage.clone(), self.lease);
         self.loading.clone_from(&shards);
@@ -221,7 +241,7 @@ impl Ownership {
                 continue; // adopted with its new epoch at the next beat, when the old one is cleaned up
             }
             let state = HeldState::Loading { reload: false };
-            let held = self.held.entry(shard).or_insert(Held { lease, valid_until, state });
+            let held = self.held.entry(shard).or_insert(Held::new(lease, valid_until, state));
             if held.lease.control_version != lease.control_version
                 && let HeldState::Active { reload } | HeldState::Loading { reload } = &mut held.state
             {
@@ -267,7 +287,7 @@ impl Ownership {
         let valid_until = self.valid_until(sent_at);
         for &lease in leases {
             let state = HeldState::Loading { reload: false };
-            self.held.insert(lease.shard, Held { lease, valid_until, state });
+            self.held.insert(lease.shard, Held::new(lease, valid_until, state));
         }
     }
 
@@ -278,12 +298,30 @@ impl Ownership {
     /// The parked keys of these shards are known: they may be read.
     pub(super) fn activate(&mut self, shards: &[ShardId]) {
         for shard in shards {
-            if let Some(held) = self.held.get_mut(shard)
-                && let HeldState::Loading { reload } = held.state
-            {
+            let Some(held) = self.held.get_mut(shard) else { continue };
+            held.loaded = Some(held.loading);
+            if let HeldState::Loading { reload } = held.state {
                 held.state = HeldState::Active { reload };
             }
         }
+    }
+
+    /// Compares a lease as a read saw it with what is known of it.
+    pub(super) fn fence(&mut self, seen: &Lease) -> Fence {
+        let Some(held) = self.held.get_mut(&seen.shard) else { return Fence::Stands };
+        if held.lease.epoch != seen.epoch {
+            return Fence::Lost;
+        }
+        if held.loaded == Some(seen.control_version) {
+            return Fence::Stands;
+        }
+        if seen.control_version > held.lease.control_version {
+            held.lease.control_version = seen.control_version;
+            if let HeldState::Active { reload } | HeldState::Loading { reload } = &mut held.state {
+                *reload = true;
+            }
+        }
+        Fence::Stale
     }
 
     /// The parked keys of a shard may be others by now.

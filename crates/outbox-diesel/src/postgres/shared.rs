@@ -42,11 +42,12 @@ impl Shared {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).last_value
     }
 
-    /// `next_xid` was given out after `last_value` was known.
+    /// `next_xid` was given out after `last_value` was known. A horizon over the same rows stays as it is: the older one has fewer
+    /// transactions to wait for, the removals of other relays among them.
     pub(super) fn advance(&self, last_value: i64, next_xid: i64) {
         let horizon = Horizon { last_seq: last_value, next_xid: next_xid.unsigned_abs() };
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        if order.horizon.is_none_or(|old| horizon.next_xid > old.next_xid) {
+        if order.horizon.is_none_or(|old| horizon.next_xid > old.next_xid && horizon.last_seq != old.last_seq) {
             order.horizon = Some(horizon);
         }
     }
@@ -77,5 +78,23 @@ impl Shared {
 
     pub(super) fn wakes(&self) -> broadcast::Receiver<Wake> {
         self.wakes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_horizon_over_the_same_rows_keeps_its_transaction_id() {
+        let shared = Shared::new();
+        shared.restart(10, 100);
+        shared.advance(10, 200);
+        assert_eq!(shared.horizon(), Some(Horizon { last_seq: 10, next_xid: 100 }));
+        shared.advance(11, 300);
+        shared.advance(12, 250); // taken before, told later
+        assert_eq!(shared.horizon(), Some(Horizon { last_seq: 11, next_xid: 300 }));
+        shared.advance(5, 400); // the sequence was set back
+        assert_eq!(shared.horizon(), Some(Horizon { last_seq: 5, next_xid: 400 }));
     }
 }

@@ -6,7 +6,7 @@ use diesel::connection::DefaultLoadingMode;
 use diesel::result::QueryResult;
 use diesel::sql_types::{BigInt, Nullable};
 use diesel::{OptionalExtension, RunQueryDsl, SqliteConnection};
-use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError};
+use outbox_core::ports::{Batch, Lease, ReadLimits, Reader, ShardId, StorageError};
 
 use super::piece::Piece;
 use super::rows::{COLUMNS, Row, RowType};
@@ -51,7 +51,8 @@ impl SqliteReader {
         let statements = Statements {
             meta: sql("SELECT now, coalesce((SELECT max(seq) FROM {{messages}}), 0), \
                  (SELECT min(wake_at) FROM {{messages}} WHERE wake_at > now), \
-                 (SELECT epoch FROM {{leases}} WHERE shard = 0) FROM (SELECT {{now}} AS now)"),
+                 (SELECT epoch FROM {{leases}} WHERE shard = 0), \
+                 (SELECT control_version FROM {{leases}} WHERE shard = 0) FROM (SELECT {{now}} AS now)"),
             due: sql("SELECT wake_at, seq FROM {{messages}} WHERE wake_at <= ?1 AND (wake_at, seq) > (?2, ?3) \
                  ORDER BY wake_at, seq"),
             one: sql(&format!("SELECT {{{{columns}}}} FROM {{{{messages}}}} AS m WHERE m.seq = ?3 AND {NOT_PARKED}")),
@@ -131,7 +132,7 @@ fn read(conn: &mut SqliteConnection, sql: &Statements, place: &mut Place, limits
             place.floor = meta.highest;
         }
     }
-    Ok(Batch { epochs: meta.epochs(), ..piece.into_batch(due_cut || hot_cut, meta.next_due_in) })
+    Ok(Batch { leases: meta.leases(), ..piece.into_batch(due_cut || hot_cut, meta.next_due_in) })
 }
 
 /// Rows below the floor that became due since the last read. Those above it are passed over: the floor meets them.
@@ -201,30 +202,31 @@ fn sweep(conn: &mut SqliteConnection, sql: &Statements, place: &mut Place, limit
     if !cut {
         place.sweep = 0;
     }
-    Ok(Batch { epochs: meta.epochs(), ..piece.into_batch(cut, meta.next_due_in) })
+    Ok(Batch { leases: meta.leases(), ..piece.into_batch(cut, meta.next_due_in) })
 }
 
 struct Meta {
     now: i64,
     highest: i64,
     next_due_in: Option<Duration>,
-    epoch: Option<i64>,
+    lease: Option<Lease>,
 }
 
 impl Meta {
-    fn epochs(&self) -> Vec<(ShardId, i64)> {
-        self.epoch.map(|epoch| (ShardId(0), epoch)).into_iter().collect()
+    fn leases(&self) -> Vec<Lease> {
+        self.lease.into_iter().collect()
     }
 }
 
+type MetaRow = (BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>);
+
 fn meta(conn: &mut SqliteConnection, sql: &Statements) -> QueryResult<Meta> {
-    let (now, highest, next, epoch) = Sql::<_, (BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>)>::new(
-        &sql.meta,
-        (),
-    )
-    .get_result::<(i64, i64, Option<i64>, Option<i64>)>(conn)?;
+    let (now, highest, next, epoch, control) =
+        Sql::<_, MetaRow>::new(&sql.meta, ()).get_result::<(i64, i64, Option<i64>, Option<i64>, Option<i64>)>(conn)?;
     let next_due_in = next.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0)));
-    Ok(Meta { now, highest, next_due_in, epoch })
+    let lease = epoch.zip(control);
+    let lease = lease.map(|(epoch, control_version)| Lease { shard: ShardId(0), epoch, control_version });
+    Ok(Meta { now, highest, next_due_in, lease })
 }
 
 fn int(value: i64) -> Bind<BigInt, i64> {

@@ -5,11 +5,11 @@ use outbox_core::ports::{Batch, DeadReason, ShardId};
 
 use super::appending::numbers;
 use super::scan::{Scan, WIDE};
-use super::subject::{EachId, Subject, keyed, run_of};
+use super::subject::{EachId, LONG, Subject, keyed, run_of};
 use crate::case::{Case, Patience, cases};
 
 pub(super) const CASES: &[Case<Subject>] = cases![Subject:
-    reads_and_sweeps_tell_the_epochs_of_their_shards,
+    reads_and_sweeps_tell_the_leases_of_their_shards,
     a_new_reader_has_no_shards,
     only_assigned_shards_are_read,
     a_shard_that_is_assigned_again_starts_at_the_bottom,
@@ -232,25 +232,27 @@ fn sized(key: &str, bytes: usize) -> NewMessage {
     NewMessage::new("order", "order.changed", vec![b'x'; bytes]).aggregate_id(key)
 }
 
-async fn reads_and_sweeps_tell_the_epochs_of_their_shards(subject: &Subject) {
+async fn reads_and_sweeps_tell_the_leases_of_their_shards(subject: &Subject) {
     subject.commit(&run_of("a", 3)).await;
+    let mut last = Vec::new();
     for _ in 0..2 {
         let owner = subject.owner().await;
-        let expected: Vec<_> = owner.leases.values().map(|lease| (lease.shard, lease.epoch)).collect();
         let mut scan = subject.scan().await;
-        for _ in 0..2 {
-            let mut epochs = scan.read().await.epochs;
-            epochs.sort_unstable();
-            assert_eq!(epochs, expected, "of a read");
-        }
-        let swept = scan.sweep().await.epochs;
-        assert!(
-            swept.iter().all(|epoch| expected.contains(epoch)),
-            "a sweep told {swept:?}, the leases are {expected:?}"
-        );
+        scan.read().await;
+        subject.admin().park("order", "parked in between").await.expect("park");
+        let mut leases = subject.leases().heartbeat(&owner.relay, LONG, true).await.expect("heartbeat").held;
+        leases.sort_unstable_by_key(|lease| lease.shard);
+        assert_ne!(leases, last, "epochs and a control version have changed");
+        let mut read = scan.read().await.leases;
+        read.sort_unstable_by_key(|lease| lease.shard);
+        assert_eq!(read, leases, "of a read");
+        let swept = scan.sweep().await.leases;
+        assert!(swept.iter().all(|lease| leases.contains(lease)), "a sweep told {swept:?}, the leases are {leases:?}");
+        subject.admin().unpark("order", "parked in between").await.expect("unpark");
         subject.leases().resign(&owner.relay).await.expect("resign");
+        last = leases;
     }
     let mut scan = subject.scan().await;
     scan.assign(&[]);
-    assert!(scan.read().await.epochs.is_empty(), "of shards that are not assigned");
+    assert!(scan.read().await.leases.is_empty(), "of shards that are not assigned");
 }

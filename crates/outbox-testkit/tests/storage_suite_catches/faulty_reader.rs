@@ -30,7 +30,10 @@ impl FaultyReader {
             Defect::ReturnsBatchesBackwards => batch.messages.reverse(),
             Defect::NeverSaysMore => batch.more = false,
             Defect::ForgetsRefusals => batch.refused.clear(),
-            Defect::TellsStaleEpochs => batch.epochs.iter_mut().for_each(|(_, epoch)| *epoch = 1),
+            Defect::TellsStaleLeases => batch.leases.iter_mut().for_each(|lease| lease.epoch = 1),
+            Defect::TellsStaleControlVersions => {
+                batch.leases.iter_mut().for_each(|lease| lease.control_version = 0);
+            }
             Defect::LosesLateCommits => batch.messages.retain(|message| !self.is_late(message)),
             Defect::OvertakesLateCommits => {
                 let (late, mut in_time): (Vec<_>, Vec<_>) =
@@ -44,7 +47,7 @@ impl FaultyReader {
             Defect::ForgetsHeldKeys => batch.held.clear(),
             Defect::LosesFailedMessages => batch.messages.retain(|message| message.attempts == 0),
             Defect::KnowsNoDueTime => batch.next_due_in = None,
-            Defect::TellsNoEpochs => batch.epochs.clear(),
+            Defect::TellsNoLeases => batch.leases.clear(),
             _ => {}
         }
         batch

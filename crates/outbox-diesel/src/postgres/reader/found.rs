@@ -14,9 +14,9 @@ use crate::postgres::row::{NotUtf8, PgRow, RowOf, big, int, lossy_text, small, t
 /// A row of a read or a sweep.
 #[derive(Debug)]
 pub(super) enum ReadRow {
-    /// Snapshot text, lease epochs as `shard:epoch,…`, when the server was started, the sequence's last value, the clock in
+    /// Snapshot text, leases as `shard:epoch:control_version,…`, when the server was started, the sequence's last value, the clock in
     /// microseconds since 2000-01-01.
-    Meta { snapshot: String, epochs: String, started: String, last_value: i64, clock: i64 },
+    Meta { snapshot: String, leases: String, started: String, last_value: i64, clock: i64 },
     /// When the next row of a shard becomes due.
     NextDue { shard: ShardId, wake_at: i64 },
     /// A shard that was skimmed.
@@ -71,7 +71,7 @@ impl QueryableByName<Pg> for ReadRow {
         Ok(match int(row, 0) {
             META => Self::Meta {
                 snapshot: lossy_text(row, 4).unwrap_or_default(),
-                epochs: lossy_text(row, 5).unwrap_or_default(),
+                leases: lossy_text(row, 5).unwrap_or_default(),
                 started: lossy_text(row, 6).unwrap_or_default(),
                 last_value: big(row, 2),
                 clock: big(row, 13),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use diesel::sql_types::{Array, BigInt, SmallInt, Untyped, Uuid as SqlUuid};
 use outbox_core::order::{Horizon, Snapshot, SnapshotTracker, TrackerMode};
-use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError, StorageErrorKind};
+use outbox_core::ports::{Batch, Lease, ReadLimits, Reader, ShardId, StorageError, StorageErrorKind};
 use tokio::sync::broadcast;
 
 use super::parked::ParkedRow;
@@ -231,9 +231,9 @@ impl PostgresReader {
         Ok(())
     }
 
-    fn assigned_only(&self, mut epochs: Vec<(ShardId, i64)>) -> Vec<(ShardId, i64)> {
-        epochs.retain(|&(shard, _)| self.tracker.floor(shard).is_some());
-        epochs
+    fn assigned_only(&self, mut leases: Vec<Lease>) -> Vec<Lease> {
+        leases.retain(|lease| self.tracker.floor(lease.shard).is_some());
+        leases
     }
 
     fn finish(&mut self, batch: &mut Batch, clock: i64) {
@@ -275,7 +275,7 @@ impl Reader for PostgresReader {
         let binds = self.binds(&asked, limits);
         let text = self.statements.read(binds.parts());
         let mut reply = self.run(text, binds).await?;
-        let epochs = self.assigned_only(std::mem::take(&mut reply.epochs));
+        let leases = self.assigned_only(std::mem::take(&mut reply.leases));
         self.shared.read_returned(reply.last_value);
         let clock = reply.clock;
         let (mut take, changes) = asked.sort_out(reply, self.first, &self.skim, limits);
@@ -284,7 +284,7 @@ impl Reader for PostgresReader {
         self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);
         self.first = changes.cut.unwrap_or(ShardId(0));
         changes.apply(&mut self.tracker, &mut self.due, &mut self.skim);
-        let mut batch = Batch { epochs, ..take.batch };
+        let mut batch = Batch { leases, ..take.batch };
         self.finish(&mut batch, clock);
         Ok(batch)
     }
@@ -299,7 +299,7 @@ struct Reply {
     snapshot: Snapshot,
     last_value: i64,
     clock: i64,
-    epochs: Vec<(ShardId, i64)>,
+    leases: Vec<Lease>,
     started: String,
     next_due: Vec<(ShardId, i64)>,
     skimmed: Vec<Skimmed>,
@@ -312,7 +312,7 @@ impl Reply {
             snapshot: Snapshot::default(),
             last_value: 0,
             clock: 0,
-            epochs: Vec::new(),
+            leases: Vec::new(),
             started: String::new(),
             next_due: Vec::new(),
             skimmed: Vec::new(),
@@ -321,9 +321,9 @@ impl Reply {
         let mut complete = false;
         for row in rows {
             match row {
-                ReadRow::Meta { snapshot, epochs, started, last_value, clock } => {
+                ReadRow::Meta { snapshot, leases, started, last_value, clock } => {
                     reply.started = started;
-                    reply.epochs = epochs_of(&epochs);
+                    reply.leases = leases_of(&leases);
                     (reply.last_value, reply.clock) = (last_value, clock);
                     if let Some(snapshot) = Snapshot::parse(&snapshot) {
                         (reply.snapshot, complete) = (snapshot, true);
@@ -342,13 +342,15 @@ impl Reply {
     }
 }
 
-/// Parses `shard:epoch,…`.
-fn epochs_of(text: &str) -> Vec<(ShardId, i64)> {
-    let epoch = |pair: &str| {
-        let (shard, epoch) = pair.split_once(':')?;
-        Some((ShardId(shard.parse().ok()?), epoch.parse().ok()?))
+/// Parses `shard:epoch:control_version,…`.
+fn leases_of(text: &str) -> Vec<Lease> {
+    let lease = |triple: &str| {
+        let mut parts = triple.split(':');
+        let shard = ShardId(parts.next()?.parse().ok()?);
+        let (epoch, control_version) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Lease { shard, epoch, control_version })
     };
-    text.split(',').filter_map(epoch).collect()
+    text.split(',').filter_map(lease).collect()
 }
 
 /// The sequence's last value, and a transaction id given out after it was read.

@@ -100,16 +100,17 @@ fn clock() -> &'static str {
     "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now) "
 }
 
-/// The lease epochs of all shards, as `shard:epoch,…`.
-const EPOCHS: &str = "(SELECT string_agg(l.shard || ':' || l.epoch, ',') FROM {{leases}} AS l)";
+/// The leases of all shards, as `shard:epoch:control_version,…`.
+const LEASES: &str =
+    "(SELECT string_agg(l.shard || ':' || l.epoch || ':' || l.control_version, ',') FROM {{leases}} AS l)";
 
 /// The start of the server: another value, another server or a restarted one.
 const STARTED: &str = "pg_postmaster_start_time()::text";
 
-/// The row that says at which snapshot a read was made and by which server, with the lease epochs at that snapshot.
+/// The row that says at which snapshot a read was made and by which server, with the leases at that snapshot.
 fn meta(seq: &str) -> String {
     let meta = bare(META, "0", seq, "pg_current_snapshot()", "(SELECT now FROM clock)");
-    meta.replacen("NULL::text", EPOCHS, 1).replacen("NULL::text", STARTED, 1)
+    meta.replacen("NULL::text", LEASES, 1).replacen("NULL::text", STARTED, 1)
 }
 
 /// A row of every read that carries no message: (kind, shard, seq, text, time).

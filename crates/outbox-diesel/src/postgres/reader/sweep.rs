@@ -85,7 +85,7 @@ impl PostgresReader {
         let started = Instant::now();
         let mut reply = self.run(&self.statements.sweep, binds).await?;
         self.sweep.took(started.elapsed());
-        let epochs = self.assigned_only(std::mem::take(&mut reply.epochs));
+        let leases = self.assigned_only(std::mem::take(&mut reply.leases));
         let clock = reply.clock;
         let mut take = Take::new(limits, clock);
         let mut cursors: BTreeMap<ShardId, (usize, i64, bool)> =
@@ -126,7 +126,7 @@ impl PostgresReader {
         for (shard, from) in waiting {
             self.due.add(shard, from);
         }
-        let mut batch = Batch { epochs, ..take.batch };
+        let mut batch = Batch { leases, ..take.batch };
         self.finish(&mut batch, clock);
         Ok(batch)
     }

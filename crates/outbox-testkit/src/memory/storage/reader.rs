@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outbox_core::ports::{Batch, DeadReason, HeldHead, ReadLimits, Reader, Refused, ShardId, StorageError};
+use outbox_core::ports::{Batch, DeadReason, HeldHead, Lease, ReadLimits, Reader, Refused, ShardId, StorageError};
 use time::OffsetDateTime;
 
 use super::MemoryStorage;
@@ -76,9 +76,12 @@ impl MemoryReader {
         }
     }
 
-    fn epochs(&self, tables: &Tables) -> Vec<(ShardId, i64)> {
-        let assigned = self.floors.keys().filter_map(|shard| Some((*shard, tables.leases.get(shard)?.epoch)));
-        assigned.collect()
+    fn leases(&self, tables: &Tables) -> Vec<Lease> {
+        let lease = |&shard: &ShardId| {
+            let row = tables.leases.get(&shard)?;
+            Some(Lease { shard, epoch: row.epoch, control_version: row.control_version })
+        };
+        self.floors.keys().filter_map(lease).collect()
     }
 
     fn next_due_in(&self, tables: &Tables, now: OffsetDateTime) -> Option<Duration> {
@@ -124,7 +127,7 @@ impl Reader for MemoryReader {
             self.take_hot(&state.tables, shard, usize::MAX, now, &mut builder);
         }
         let mut batch = builder.finish();
-        batch.epochs = self.epochs(&state.tables);
+        batch.leases = self.leases(&state.tables);
         batch.next_due_in = self.next_due_in(&state.tables, now);
         Ok(batch)
     }
@@ -145,7 +148,7 @@ impl Reader for MemoryReader {
                 break;
             }
         }
-        Ok(Batch { epochs: self.epochs(&state.tables), ..builder.finish() })
+        Ok(Batch { leases: self.leases(&state.tables), ..builder.finish() })
     }
 }
 

@@ -3,7 +3,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use outbox_core::order::{LateRange, Observed, Plan};
-use outbox_core::ports::{Batch, DeadReason, HeldHead, ReadLimits, Refused, ShardId};
+use outbox_core::ports::{Batch, DeadReason, HeldHead, Lease, ReadLimits, Refused, ShardId};
 
 use super::{Database, Micros, Row};
 
@@ -36,7 +36,7 @@ impl Database {
         self.take_hot(plan, &mut taking, &mut reply);
         reply.due_after = self.take_due(plan, due_after, &mut taking);
         reply.batch = taking.into_batch();
-        reply.batch.epochs = self.epochs(plan.hot.iter().map(|hot| hot.shard));
+        reply.batch.leases = self.leases_of(plan.hot.iter().map(|hot| hot.shard));
         reply.batch.next_due_in = self.next_due_in(plan, now);
         reply
     }
@@ -50,20 +50,24 @@ impl Database {
         now: Micros,
     ) -> (Batch, Option<(ShardId, i64)>) {
         let mut taking = Taking::new(limits, now);
-        let epochs = self.epochs(floors.iter().map(|&(shard, _)| shard));
+        let leases = self.leases_of(floors.iter().map(|&(shard, _)| shard));
         for &(shard, floor) in floors.iter().filter(|(shard, _)| *shard >= cursor.0) {
             let after = if shard == cursor.0 { cursor.1 } else { 0 };
             for (&(_, seq), row) in self.range(shard, after, floor).filter(|(_, row)| !row.waits(now)) {
                 if !taking.take(row) {
-                    return (Batch { epochs, ..taking.into_batch() }, Some((shard, seq - 1)));
+                    return (Batch { leases, ..taking.into_batch() }, Some((shard, seq - 1)));
                 }
             }
         }
-        (Batch { epochs, ..taking.into_batch() }, None)
+        (Batch { leases, ..taking.into_batch() }, None)
     }
 
-    fn epochs(&self, shards: impl Iterator<Item = ShardId>) -> Vec<(ShardId, i64)> {
-        shards.filter_map(|shard| Some((shard, self.leases.get(usize::from(shard.0))?.epoch))).collect()
+    fn leases_of(&self, shards: impl Iterator<Item = ShardId>) -> Vec<Lease> {
+        let lease = |shard: ShardId| {
+            let row = self.leases.get(usize::from(shard.0))?;
+            Some(Lease { shard, epoch: row.epoch, control_version: row.control_version })
+        };
+        shards.filter_map(lease).collect()
     }
 
     fn take_late(&self, plan: &Plan, taking: &mut Taking<'_>, reply: &mut ReadReply) {
