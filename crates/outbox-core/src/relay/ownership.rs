@@ -309,8 +309,11 @@ impl Ownership {
     /// Compares a lease as a read saw it with what is known of it.
     pub(super) fn fence(&mut self, seen: &Lease) -> Fence {
         let Some(held) = self.held.get_mut(&seen.shard) else { return Fence::Stands };
-        if held.lease.epoch != seen.epoch {
+        if seen.epoch > held.lease.epoch {
             return Fence::Lost;
+        }
+        if seen.epoch < held.lease.epoch {
+            return Fence::Stale; // a slow read from before this relay took the shard again
         }
         if held.loaded == Some(seen.control_version) {
             return Fence::Stands;
