@@ -91,7 +91,8 @@ impl Background {
 
     /// Sends a signal, by name as `kill` knows it.
     pub(crate) fn signal(&self, name: &str) {
-        succeed(Command::new("kill").args(["-s", name, &self.child.id().to_string()]));
+        // the shell's own `kill`: a bare machine has no program of that name
+        succeed(Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.child.id())]));
     }
 
     /// Waits for its end.
