@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::ports::{Outcome, Reason, Storage};
+use outbox_core::ports::{
+    LaneOrdering, Outcome, OutcomeSink, Reason, RouteName, Session, Storage, Transport, TransportError,
+};
 use outbox_core::relay::{DeadLetterPolicy, HealthReason, HealthStatus, RelayReport};
-use outbox_core::{NewMessage, Relay, RelayConfig, RelayHandle};
+use outbox_core::{Message, NewMessage, Relay, RelayConfig, RelayHandle};
 use outbox_testkit::memory::{MemoryStorage, MemoryTransport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -329,4 +331,38 @@ async fn an_absurd_configuration_is_refused_with_the_key_and_what_is_allowed() {
         Relay::builder_from(Arc::new(MemoryStorage::new(1)), Arc::new(MemoryTransport::new())).config(config).build();
     let error = built.err().expect("zero attempts are absurd").to_string();
     assert_eq!(error, "max_attempts is 0: it must be 1 to 1000");
+}
+
+/// Has no place for messages of the type `nowhere`.
+struct Choosy(MemoryTransport);
+
+#[async_trait::async_trait]
+impl Transport for Choosy {
+    fn lane_ordering(&self) -> LaneOrdering {
+        self.0.lane_ordering()
+    }
+
+    fn route(&self, message: &Message) -> Result<RouteName, Reason> {
+        if message.aggregate_type == "nowhere" { Err(Reason::new("no such place")) } else { self.0.route(message) }
+    }
+
+    async fn connect(&self, sink: OutcomeSink) -> Result<Box<dyn Session>, TransportError> {
+        self.0.connect(sink).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_has_no_route_is_dead_without_an_attempt_and_the_rest_goes_on() {
+    let (storage, transport) = (MemoryStorage::new(1), MemoryTransport::new());
+    append(&storage, "nowhere", "a", 0);
+    append(&storage, "order", "b", 1);
+    let relay = Relay::builder(storage.clone(), Choosy(transport.clone())).build().expect("a valid configuration");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(relay.run(async move { drop(stopped.await) }));
+    until("nothing is left", || storage.pending().is_empty()).await;
+    assert_eq!(numbers(&transport, "order", "b"), [1]);
+    let dead = storage.admin().dead_letters(0, 10).await.unwrap();
+    assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].attempts), (1, "rejected", 0));
+    drop(stop);
+    task.await.expect("the relay does not panic").expect("the relay runs");
 }

@@ -174,8 +174,8 @@ impl Engine {
             Ok(name) => name,
             Err(reason) => {
                 self.known.insert(shard, seq);
-                let route = self.config.dead_letters;
-                return self.bury(&message, lane, DeadReason::Rejected, &reason, route);
+                let policy = self.config.dead_letters;
+                return self.bury(&message, lane, message.attempts, DeadReason::Rejected, &reason, policy);
             }
         };
         let route = self.routes.id(&name);

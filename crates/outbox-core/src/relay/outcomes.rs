@@ -90,7 +90,8 @@ impl Engine {
     fn reject(&mut self, entry: &Entry, reason: &Reason) {
         let policy = self.config.policy(&self.routes.get(entry.route).name);
         self.open_bytes = self.open_bytes.saturating_sub(entry.message.size_bytes());
-        self.bury(&entry.message, entry.lane, DeadReason::Rejected, reason, policy);
+        let attempts = entry.message.attempts.saturating_add(1);
+        self.bury(&entry.message, entry.lane, attempts, DeadReason::Rejected, reason, policy);
     }
 
     /// Drops a message from memory; it and what follows it in its key is read again.

@@ -19,7 +19,7 @@ impl Engine {
         let attempts = message.attempts.saturating_add(1);
         if attempts >= self.config.max_attempts {
             let policy = self.config.policy(&self.routes.get(entry.route).name);
-            return self.bury(message, entry.lane, DeadReason::AttemptsExhausted, reason, policy);
+            return self.bury(message, entry.lane, attempts, DeadReason::AttemptsExhausted, reason, policy);
         }
         let Some(lease) = self.ownership.lease(message.shard) else {
             return self.known.remove(message.shard, message.seq);
@@ -29,11 +29,12 @@ impl Engine {
         self.write_failure(entry.lane, lease, Write::Retry(mark));
     }
 
-    /// A message becomes a dead letter. It must be known, and no longer count in the open bytes.
+    /// A message becomes a dead letter after so many attempts. It must be known, and no longer count in the open bytes.
     pub(super) fn bury(
         &mut self,
         message: &Message,
         lane: Option<LaneKey>,
+        attempts: u32,
         reason: DeadReason,
         error: &Reason,
         policy: DeadLetterPolicy,
@@ -43,7 +44,7 @@ impl Engine {
         };
         let burial = Burial {
             position: message.position(),
-            attempts: message.attempts.saturating_add(1),
+            attempts,
             reason,
             error: shortened(error),
             outcome_unknown: self.ambiguous.contains(&(message.shard, message.seq)),
