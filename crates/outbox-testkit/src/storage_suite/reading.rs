@@ -184,7 +184,8 @@ async fn a_rewind_returns_pending_messages_again(subject: &Subject) {
         scan.rewind(read[0].shard, from_seq);
         scan.until_quiet().await;
         // Earlier ones may come again as well, before or after: the storage may look again at what its floor has passed.
-        let again: Vec<_> = scan.payloads_of("a").into_iter().filter(|payload| numbers(5)[first..].contains(payload)).collect();
+        let again: Vec<_> =
+            scan.payloads_of("a").into_iter().filter(|payload| numbers(5)[first..].contains(payload)).collect();
         assert_eq!(again, numbers(5)[first..], "after a rewind to message {first}");
     }
 }
