@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::migrations::Backend;
+
 /// The prefix of every table unless another is set.
 pub const DEFAULT_PREFIX: &str = "outbox_";
 
-/// Bytes of a schema name: PostgreSQL cuts longer identifiers silently.
+/// Bytes of a schema name: MySQL takes 64, PostgreSQL cuts longer identifiers silently.
 const SCHEMA_BYTES: usize = 63;
 
 /// Bytes of a prefix, so that the longest name made from it (a constraint's) still fits into 63 bytes.
@@ -14,7 +16,11 @@ const PREFIX_BYTES: usize = 32;
 /// Where the outbox tables are: an optional schema and a table prefix.
 ///
 /// Cheap to clone. Names are quoted and, when a schema is set, qualified; without one PostgreSQL finds the tables
-/// through the connection's `search_path`. SQLite has no schemas and refuses one.
+/// through the connection's `search_path`. On MySQL a schema is a database, and without one the connection's own is used.
+/// SQLite has no schemas and refuses one.
+///
+/// Names are in double quotes until [`for_backend`](Self::for_backend) says otherwise; whatever takes tables for MySQL does
+/// that by itself.
 ///
 /// ```
 /// use outbox_diesel::Tables;
@@ -63,6 +69,7 @@ pub enum InvalidTables {
 struct Names {
     schema: Option<String>,
     prefix: String,
+    quote: char,
     messages: String,
     seq: String,
     leases: String,
@@ -75,7 +82,7 @@ struct Names {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { names: Arc::new(Names::render(None, DEFAULT_PREFIX)) }
+        Self { names: Arc::new(Names::render(None, DEFAULT_PREFIX, '"')) }
     }
 }
 
@@ -90,7 +97,26 @@ impl Tables {
             plain_name("schema", schema, SCHEMA_BYTES)?;
         }
         plain_name("table prefix", prefix, PREFIX_BYTES)?;
-        Ok(Self { names: Arc::new(Names::render(schema, prefix)) })
+        Ok(Self { names: Arc::new(Names::render(schema, prefix, '"')) })
+    }
+
+    /// The same tables with their names quoted as this database wants it: in backticks on MySQL, which takes double quotes for
+    /// names only in the mode `ANSI_QUOTES`.
+    ///
+    /// ```
+    /// use outbox_diesel::{Tables, migrations::Backend};
+    ///
+    /// assert_eq!(Tables::default().for_backend(Backend::Mysql).messages(), "`outbox_messages`");
+    /// ```
+    pub fn for_backend(&self, backend: Backend) -> Self {
+        let quote = match backend {
+            Backend::Postgres | Backend::Sqlite => '"',
+            Backend::Mysql => '`',
+        };
+        if self.names.quote == quote {
+            return self.clone();
+        }
+        Self { names: Arc::new(Names::render(self.schema(), self.prefix(), quote)) }
     }
 
     /// The schema, as given.
@@ -181,12 +207,13 @@ impl std::fmt::Debug for Tables {
 }
 
 impl Names {
-    fn render(schema: Option<&str>, prefix: &str) -> Self {
-        let qualifier = schema.map(|schema| format!("\"{schema}\".")).unwrap_or_default();
-        let full = |name: &str| format!("{qualifier}\"{prefix}{name}\"");
+    fn render(schema: Option<&str>, prefix: &str, quote: char) -> Self {
+        let qualifier = schema.map(|schema| format!("{quote}{schema}{quote}.")).unwrap_or_default();
+        let full = |name: &str| format!("{qualifier}{quote}{prefix}{name}{quote}");
         Self {
             schema: schema.map(str::to_owned),
             prefix: prefix.to_owned(),
+            quote,
             messages: full("messages"),
             seq: full("messages_seq"),
             leases: full("leases"),
@@ -223,6 +250,14 @@ mod tests {
             tables.render("INSERT INTO {{messages}} -- {{prefix}}pk {{seq}}"),
             r#"INSERT INTO "shop"."x_messages" -- x_pk "shop"."x_messages_seq""#
         );
+    }
+
+    #[test]
+    fn mysql_has_backticks_and_the_others_double_quotes() {
+        let tables = Tables::new(Some("shop"), "x_").unwrap();
+        let mysql = tables.for_backend(Backend::Mysql);
+        assert_eq!(mysql.render("{{messages}} {{prefix}}pk"), "`shop`.`x_messages` x_pk");
+        assert!(mysql.for_backend(Backend::Postgres) == tables);
     }
 
     #[test]

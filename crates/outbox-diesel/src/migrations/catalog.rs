@@ -9,6 +9,8 @@ pub const EXPECTED_VERSION: i32 = 1;
 pub enum Backend {
     /// PostgreSQL 13 or newer.
     Postgres,
+    /// MySQL 8.0.17 or newer, MariaDB 10.6 or newer.
+    Mysql,
     /// SQLite 3.35 or newer.
     Sqlite,
 }
@@ -31,6 +33,7 @@ impl Backend {
     pub fn migrations(self) -> &'static [Migration] {
         match self {
             Self::Postgres => POSTGRES,
+            Self::Mysql => MYSQL,
             Self::Sqlite => SQLITE,
         }
     }
@@ -61,6 +64,13 @@ const POSTGRES: &[Migration] = &[Migration {
     down: include_str!("../../migrations/postgres/0001_outbox/down.sql"),
 }];
 
+const MYSQL: &[Migration] = &[Migration {
+    version: 1,
+    name: "outbox",
+    up: include_str!("../../migrations/mysql/0001_outbox/up.sql"),
+    down: include_str!("../../migrations/mysql/0001_outbox/down.sql"),
+}];
+
 const SQLITE: &[Migration] = &[Migration {
     version: 1,
     name: "outbox",
@@ -74,7 +84,7 @@ mod tests {
 
     #[test]
     fn versions_count_from_one_to_the_expected_version() {
-        for backend in [Backend::Postgres, Backend::Sqlite] {
+        for backend in [Backend::Postgres, Backend::Mysql, Backend::Sqlite] {
             let versions: Vec<_> = backend.migrations().iter().map(|migration| migration.version).collect();
             assert_eq!(versions, (1..=EXPECTED_VERSION).collect::<Vec<_>>());
         }

@@ -43,7 +43,7 @@ pub enum MigrationError {
     },
 }
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 impl MigrationError {
     /// Names what was tried when the database failed.
     pub(super) fn database(action: impl Into<String>) -> impl FnOnce(diesel::result::Error) -> Self {

@@ -8,7 +8,7 @@ mod error;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod print;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod shared;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -6,7 +6,8 @@ use crate::Tables;
 /// The SQL that leads from schema version `from` (0: nothing) to `to`, for people who run migrations with another tool. It
 /// writes the version table too, so that the relay recognizes the schema.
 ///
-/// The text holds no `BEGIN`: tools bring their own transaction. On PostgreSQL run it as one transaction.
+/// The text holds no `BEGIN`: tools bring their own transaction. On PostgreSQL run it as one transaction. On MySQL, where DDL is
+/// not transactional, it can be run again when it stopped before its end.
 ///
 /// # Errors
 ///
@@ -21,10 +22,13 @@ use crate::Tables;
 /// ```
 pub fn print_up(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result<String, MigrationError> {
     let (from, to) = (known_target(from)?, known_target(to)?);
+    let tables = &tables.for_backend(backend);
     let mut sql = String::new();
     if from == 0 && to > 0 {
-        if let (Backend::Postgres, Some(schema)) = (backend, tables.schema()) {
-            push(&mut sql, &format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";"));
+        match (backend, tables.schema()) {
+            (Backend::Postgres, Some(schema)) => push(&mut sql, &format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";")),
+            (Backend::Mysql, Some(schema)) => push(&mut sql, &format!("CREATE DATABASE IF NOT EXISTS `{schema}`;")),
+            _ => {}
         }
         push(&mut sql, &format!("{};", tables.render(create_versions(backend))));
     }
@@ -51,6 +55,7 @@ pub fn print_up(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result
 /// [`MigrationError::UnknownVersion`] for a version that does not exist.
 pub fn print_down(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result<String, MigrationError> {
     let (from, to) = (known_target(from)?, known_target(to)?);
+    let tables = &tables.for_backend(backend);
     let mut sql = String::new();
     for migration in migrations(backend, to, from).rev() {
         push(&mut sql, &format!("-- Back from version {}: {}", migration.version, migration.name));
@@ -69,6 +74,14 @@ pub(super) fn create_versions(backend: Backend) -> &'static str {
         Backend::Postgres => {
             "CREATE TABLE IF NOT EXISTS {{versions}} (\n    version integer PRIMARY KEY,\n    name text NOT NULL,\n    \
              applied_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)"
+        }
+        // Of a migration that runs, `applied_at` is NULL, and `step` counts its statements that are done.
+        Backend::Mysql => {
+            "CREATE TABLE IF NOT EXISTS {{versions}} (\n    version integer NOT NULL,\n    name varchar(255) NOT NULL,\n    \
+             applied_at datetime(6) DEFAULT (utc_timestamp(6)),\n    \
+             direction varchar(4) NOT NULL DEFAULT 'up',\n    step integer NOT NULL DEFAULT 0,\n    \
+             PRIMARY KEY (version)\n) \
+             ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin"
         }
         Backend::Sqlite => {
             "CREATE TABLE IF NOT EXISTS {{versions}} (\n    version INTEGER PRIMARY KEY,\n    name TEXT NOT NULL,\n    \
