@@ -1,7 +1,7 @@
 //! Tasks of the workspace, as a library: services for tests and benchmarks, checks, and the commands of `cargo xtask`.
 //!
-//! [`services::Services`] is what other tasks build on: a real PostgreSQL and a real Apache Kafka that are started,
-//! restarted, crashed and stopped from a program, and that never outlive it.
+//! [`services::Services`] is what other tasks build on: real databases and brokers that are started, restarted, crashed
+//! and stopped from a program, and that never outlive it.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a task reports its progress to the terminal
 
 pub mod commands;

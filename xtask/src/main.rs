@@ -35,7 +35,7 @@ enum Task {
     },
     /// Kill and pause relays, restart servers, and account for every event.
     Faults(commands::faults::FaultOptions),
-    /// Keep PostgreSQL and Apache Kafka running in the background.
+    /// Keep PostgreSQL, MariaDB, Apache Kafka and RabbitMQ running in the background.
     Services {
         #[command(subcommand)]
         action: ServicesAction,

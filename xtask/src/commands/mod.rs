@@ -13,10 +13,12 @@ use crate::{services::Services, stages::Stages};
 fn start_services(stages: &mut Stages) -> Result<Services> {
     let services = stages.run("services", Services::start)?;
     println!(
-        "PostgreSQL and Apache Kafka ({}) answer at {} and {}",
+        "PostgreSQL, MariaDB, Apache Kafka and RabbitMQ ({}) answer at {}, {}, {} and {}",
         services.origin(),
         services.postgres.address(),
+        services.mysql.address(),
         services.kafka.bootstrap(),
+        services.rabbitmq.address(),
     );
     Ok(services)
 }

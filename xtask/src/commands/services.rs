@@ -45,8 +45,8 @@ pub fn status() -> Result<()> {
         println!("services were started but do not answer; `cargo xtask services down` removes what is left");
         return Ok(());
     }
-    if let (Some(postgres), Some(kafka)) = background.pids() {
-        println!("# PostgreSQL is process {postgres}, Apache Kafka is process {kafka}");
+    for (name, process) in background.processes() {
+        println!("# {name} is process {process}");
     }
     print_environment(&background);
     Ok(())

@@ -4,11 +4,11 @@ use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{Kafka, Postgres, control::Control, port, tls::Certificates};
+use super::{Kafka, Mysql, Postgres, RabbitMq, Servers, control::Control, port, tls::Certificates};
 use crate::{folders, run};
 
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
-/// Long enough to pull both images.
+/// Long enough to pull all images.
 const UP_LIMIT: Duration = Duration::from_secs(600);
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
@@ -33,15 +33,19 @@ pub(crate) fn available() -> bool {
 }
 
 impl Project {
-    /// Starts the containers and waits until both are healthy.
-    pub(crate) fn up(name: &str, certificates: &Certificates) -> Result<(Self, Postgres, Kafka)> {
+    /// Starts the containers and waits until all are healthy.
+    pub(crate) fn up(name: &str, certificates: &Certificates) -> Result<(Self, Servers)> {
         let (postgres_port, kafka_port) = (port::free()?, port::free()?);
+        let (mysql_port, amqp_port, amqps_port) = (port::free()?, port::free()?, port::free()?);
         let tls = certificates.ca.parent().unwrap_or(Path::new("."));
         let project = Self {
             name: name.to_owned(),
             environment: vec![
                 ("OUTBOX_POSTGRES_PORT", postgres_port.to_string()),
                 ("OUTBOX_KAFKA_PORT", kafka_port.to_string()),
+                ("OUTBOX_MYSQL_PORT", mysql_port.to_string()),
+                ("OUTBOX_AMQP_PORT", amqp_port.to_string()),
+                ("OUTBOX_AMQPS_PORT", amqps_port.to_string()),
                 ("OUTBOX_TLS_DIR", tls.display().to_string()),
             ],
         };
@@ -51,13 +55,25 @@ impl Project {
             return Err(error);
         }
         let container = |service| Control::Container(Container { project: project.clone(), service });
-        let postgres = Postgres::new(
-            format!("postgres://postgres@127.0.0.1:{postgres_port}/postgres"),
-            certificates.ca.clone(),
-            container("postgres"),
-        );
-        let kafka = Kafka::new(format!("127.0.0.1:{kafka_port}"), container("kafka"));
-        Ok((project, postgres, kafka))
+        let ca = || certificates.ca.clone();
+        let servers = Servers {
+            postgres: Postgres::new(
+                format!("postgres://postgres@127.0.0.1:{postgres_port}/postgres"),
+                ca(),
+                container("postgres"),
+            ),
+            kafka: Kafka::new(format!("127.0.0.1:{kafka_port}"), container("kafka")),
+            mysql: Mysql::new(format!("mysql://root@127.0.0.1:{mysql_port}"), ca(), container("mysql")),
+            rabbitmq: RabbitMq::new(
+                format!("amqp://guest:guest@127.0.0.1:{amqp_port}/%2f"),
+                format!("amqps://guest:guest@localhost:{amqps_port}/%2f"),
+                ca(),
+                // Compose finds its file in a folder above the tests'.
+                format!("docker compose --project-name {name} exec -T rabbitmq rabbitmqctl"),
+                container("rabbitmq"),
+            ),
+        };
+        Ok((project, servers))
     }
 
     /// Removes the containers and their data.

@@ -3,26 +3,43 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::account::is_root;
+use super::{account::is_root, addresses::VARIABLES, apt};
 use crate::run;
 
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// First Java that Kafka 4 brokers run on.
 const JAVA_AT_LEAST: u32 = 17;
-/// Keeps Debian's package from creating and starting a cluster of its own on port 5432.
-const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/outbox-tests.conf";
 
-/// Folder of the PostgreSQL server's programs and the Java program.
+/// The programs of the servers.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
+    /// Folder of PostgreSQL's.
     pub(crate) postgres: PathBuf,
     pub(crate) java: PathBuf,
+    pub(crate) mariadb: MariaDb,
+    pub(crate) rabbitmq: RabbitMq,
+}
+
+/// MariaDB's programs.
+#[derive(Debug, Clone)]
+pub(crate) struct MariaDb {
+    pub(crate) server: PathBuf,
+    pub(crate) install_db: PathBuf,
+}
+
+/// RabbitMQ's programs.
+#[derive(Debug, Clone)]
+pub(crate) struct RabbitMq {
+    /// Folder of its scripts.
+    pub(crate) folder: PathBuf,
+    /// Erlang's `epmd`.
+    pub(crate) port_mapper: PathBuf,
 }
 
 /// One thing that may be missing.
@@ -32,7 +49,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 8] = [
     Need {
         what: "PostgreSQL 13 or later (server programs)",
         debian: &["postgresql"],
@@ -44,6 +61,17 @@ const NEEDS: [Need; 5] = [
         debian: &["maven"],
         present: || super::jars::present() || on_path("mvn").is_some(),
     },
+    Need {
+        what: "MariaDB 10.6 or later (server programs)",
+        debian: &["mariadb-server-core"],
+        present: || mariadb_programs().is_some(),
+    },
+    Need {
+        what: "MariaDB's command-line client",
+        debian: &["mariadb-client-core"],
+        present: || on_path("mariadb").is_some(),
+    },
+    Need { what: "RabbitMQ 3.10 or later", debian: &["rabbitmq-server"], present: || rabbitmq_programs().is_some() },
     Need {
         what: "OpenSSL headers and pkg-config, for the kafka-ssl feature",
         debian: &["libssl-dev", "pkg-config"],
@@ -74,7 +102,7 @@ pub(crate) fn programs() -> Result<Programs> {
         if !is_root() || on_path("apt-get").is_none() {
             bail!("{}", advice(&missing, &packages));
         }
-        apt(&packages)?;
+        apt::install(&packages)?;
         if let Some(need) = missing.iter().find(|need| !(need.present)()) {
             bail!("{}: still missing after apt-get install {}", need.what, packages.join(" "));
         }
@@ -82,47 +110,23 @@ pub(crate) fn programs() -> Result<Programs> {
     Ok(Programs {
         postgres: postgres_programs().context("PostgreSQL's server programs are missing")?,
         java: java().context("Java 17 or later is missing")?,
+        mariadb: mariadb_programs().context("MariaDB's server programs are missing")?,
+        rabbitmq: rabbitmq_programs().context("RabbitMQ's programs are missing")?,
     })
 }
 
 fn advice(missing: &[&Need], packages: &[&str]) -> String {
     let list: Vec<String> = missing.iter().map(|need| format!("  - {}", need.what)).collect();
     format!(
-        "the tests need PostgreSQL and Apache Kafka. No container engine answers and these are missing:\n{}\n\
+        "the tests need PostgreSQL, MariaDB, Apache Kafka and RabbitMQ. No container engine answers and these are missing:\n{}\n\
          Do one of these and run the command again:\n\
          \x20 - on Debian or Ubuntu: sudo apt-get install {}\n\
          \x20 - start Docker with its compose plugin\n\
-         \x20 - set OUTBOX_TEST_POSTGRES_URL, OUTBOX_TEST_POSTGRES_CA and OUTBOX_TEST_KAFKA to servers of your own",
+         \x20 - set these to servers of your own: {}",
         list.join("\n"),
         packages.join(" "),
+        VARIABLES.join(", "),
     )
-}
-
-fn apt(packages: &[&str]) -> Result<()> {
-    println!("installing {}", packages.join(" "));
-    apt_get(&["update"])?;
-    let marker = Path::new(NO_CLUSTER);
-    let fresh = !Path::new("/etc/postgresql-common").exists() && packages.contains(&"postgresql");
-    if fresh && let Some(folder) = marker.parent() {
-        fs::create_dir_all(folder).context("/etc/postgresql-common: cannot be created")?;
-        fs::write(marker, "create_main_cluster = false\n").context("createcluster.d: cannot be written")?;
-    }
-    let installed = apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat());
-    if fresh {
-        fs::remove_file(marker).context("createcluster.d: cannot be removed")?;
-    }
-    installed
-}
-
-fn apt_get(arguments: &[&str]) -> Result<()> {
-    let mut command = Command::new("apt-get");
-    command
-        .arg("-qq")
-        .args(["-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3"])
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdout(Stdio::null());
-    run::succeed(&mut command)
 }
 
 /// Newest PostgreSQL of the system, as the folder of `initdb` and `postgres`.
@@ -140,6 +144,21 @@ fn postgres_programs() -> Option<PathBuf> {
 
 fn complete(folder: &Path) -> bool {
     ["initdb", "postgres", "pg_isready"].iter().all(|program| folder.join(program).is_file())
+}
+
+fn mariadb_programs() -> Option<MariaDb> {
+    let server = on_path("mariadbd").or_else(|| file("/usr/sbin/mariadbd"))?;
+    Some(MariaDb { server, install_db: on_path("mariadb-install-db")? })
+}
+
+fn rabbitmq_programs() -> Option<RabbitMq> {
+    // What Debian has on the path are wrappers, which run as an account of their own in folders of their own.
+    let script = file("/usr/lib/rabbitmq/bin/rabbitmq-server").or_else(|| on_path("rabbitmq-server"))?;
+    Some(RabbitMq { folder: script.parent()?.to_path_buf(), port_mapper: on_path("epmd")? })
+}
+
+fn file(path: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(path)).filter(|path| path.is_file())
 }
 
 fn java() -> Option<PathBuf> {

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::{
     account::Account,
-    control::Control,
+    control::{Control, server_life},
     native::{Launch, NativeServer, Ready},
     port,
 };
@@ -27,7 +27,7 @@ const HEAP: &str = "-Xmx512m";
 #[derive(Debug)]
 pub struct Kafka {
     bootstrap: String,
-    control: Control,
+    pub(super) control: Control,
 }
 
 impl Kafka {
@@ -39,58 +39,14 @@ impl Kafka {
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
-
-    /// Process id of the broker, while it runs as a process of this program.
-    pub fn pid(&self) -> Option<u32> {
-        self.control.process().map(super::ProcessId::number)
-    }
-
-    /// Orderly shutdown, then a start on the same port and data. Returns when the broker has started.
-    ///
-    /// # Errors
-    ///
-    /// The broker is not this program's, or does not start.
-    pub fn restart(&mut self) -> Result<()> {
-        self.stop()?;
-        self.start()
-    }
-
-    /// Orderly shutdown.
-    ///
-    /// # Errors
-    ///
-    /// The broker is not this program's.
-    pub fn stop(&mut self) -> Result<()> {
-        self.control.stop().context("Apache Kafka")
-    }
-
-    /// Ends the broker with SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// The broker is not this program's.
-    pub fn kill(&mut self) -> Result<()> {
-        self.control.crash().context("Apache Kafka")
-    }
-
-    /// Starts it again; nothing when it runs.
-    ///
-    /// # Errors
-    ///
-    /// The broker is not this program's, or does not start.
-    pub fn start(&mut self) -> Result<()> {
-        self.control.start().context("Apache Kafka")
-    }
-
-    pub(super) fn into_control(self) -> Control {
-        self.control
-    }
 }
+
+server_life!(Kafka, "Apache Kafka");
 
 /// Formats a log folder and starts a broker on it.
 pub(super) fn start_native(java: &Path, jars: &Path, folder: &Path, log: &Path) -> Result<Kafka> {
     fs::create_dir_all(folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
-    let (broker, controller) = two_ports()?;
+    let (broker, controller) = (port::free()?, port::free()?);
     let properties = folder.join("server.properties");
     fs::write(&properties, settings(broker, controller, folder)).context("server.properties: cannot be written")?;
 
@@ -109,6 +65,7 @@ pub(super) fn start_native(java: &Path, jars: &Path, folder: &Path, log: &Path) 
             "kafka.Kafka".to_owned(),
             properties.display().to_string(),
         ],
+        environment: Vec::new(),
         account: Account::Own,
         folder: folder.to_owned(),
         log: log.to_owned(),
@@ -116,17 +73,7 @@ pub(super) fn start_native(java: &Path, jars: &Path, folder: &Path, log: &Path) 
         crash: Signal::KILL,
         ready: Ready::Log("Kafka Server started"),
     })?;
-    Ok(Kafka::new(format!("127.0.0.1:{broker}"), Control::Native(server)))
-}
-
-fn two_ports() -> Result<(u16, u16)> {
-    let broker = port::free()?;
-    loop {
-        let controller = port::free()?;
-        if controller != broker {
-            return Ok((broker, controller));
-        }
-    }
+    Ok(Kafka::new(format!("127.0.0.1:{broker}"), Control::Native(Box::new(server))))
 }
 
 fn settings(broker: u16, controller: u16, folder: &Path) -> String {

@@ -1,4 +1,4 @@
-//! A real PostgreSQL and a real Apache Kafka for tests, benchmarks and fault runs.
+//! Real databases and brokers for tests, benchmarks and fault runs: PostgreSQL, MariaDB, Apache Kafka and RabbitMQ.
 //!
 //! Where they come from, in this order: the environment, `cargo xtask services up`, `docker compose`, programs of the
 //! machine (installed when this program is root). Servers that this program starts listen on 127.0.0.1 on ports of
@@ -7,52 +7,68 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    thread::{self, ScopedJoinHandle},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::folders;
 
 mod account;
+mod addresses;
+mod apt;
 mod compose;
 mod control;
 mod guard;
 mod install;
 mod jars;
 mod kafka;
+mod mysql;
 mod native;
 mod port;
 mod postgres;
 mod process;
+mod rabbitmq;
 mod state;
 mod tls;
 
+pub use addresses::{AMQP, AMQP_CA, AMQPS, KAFKA, MYSQL_CA, MYSQL_URL, POSTGRES_CA, POSTGRES_URL, RABBITMQCTL};
 pub use kafka::Kafka;
+pub use mysql::Mysql;
 pub use postgres::Postgres;
 pub use process::ProcessId;
+pub use rabbitmq::RabbitMq;
 pub use state::Background;
 
 use account::Account;
+use addresses::Addresses;
 use compose::Project;
 use control::Control;
+use native::NativeServer;
+use process::Recorded;
 
-/// Superuser URL of PostgreSQL, for tests.
-pub const POSTGRES_URL: &str = "OUTBOX_TEST_POSTGRES_URL";
-/// Path of the certificate of the authority that signed PostgreSQL's, for tests.
-pub const POSTGRES_CA: &str = "OUTBOX_TEST_POSTGRES_CA";
-/// Address of the Kafka broker, for tests.
-pub const KAFKA: &str = "OUTBOX_TEST_KAFKA";
-
-/// Both servers. Dropping it ends those that it started and removes their data.
+/// All servers. Dropping it ends those that it started and removes their data.
 #[derive(Debug)]
 pub struct Services {
-    /// The database.
+    /// PostgreSQL.
     pub postgres: Postgres,
-    /// The broker.
+    /// Apache Kafka.
     pub kafka: Kafka,
+    /// MariaDB, or MySQL in a container.
+    pub mysql: Mysql,
+    /// RabbitMQ.
+    pub rabbitmq: RabbitMq,
     origin: Origin,
     cleanup: Cleanup,
+}
+
+/// The servers without what they leave behind.
+struct Servers {
+    postgres: Postgres,
+    kafka: Kafka,
+    mysql: Mysql,
+    rabbitmq: RabbitMq,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +91,13 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// The environment names only one server; something is missing and cannot be installed; a server does not start.
+    /// The environment names some servers and not the others; something is missing and cannot be installed; a server does not start.
     pub fn start() -> Result<Self> {
-        if let Some(services) = from_environment()? {
-            return Ok(services);
+        if let Some(addresses) = Addresses::given(|name| env::var(name).ok())? {
+            return Ok(Self::foreign(addresses, Origin::Environment));
         }
         if let Some(background) = Background::find()?.filter(Background::answers) {
-            let (postgres, kafka) = background.connect();
-            return Ok(Self { postgres, kafka, origin: Origin::Background, cleanup: Cleanup::default() });
+            return Ok(Self::foreign(background.addresses, Origin::Background));
         }
         Self::start_own()
     }
@@ -99,7 +114,7 @@ impl Services {
 
     /// Environment of the tests.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        environment(self.postgres.url(), self.postgres.ca_path(), self.kafka.bootstrap())
+        self.addresses().environment()
     }
 
     /// Whether somebody else runs the servers and named them in the environment.
@@ -109,12 +124,7 @@ impl Services {
 
     /// Where the servers come from, in words.
     pub fn origin(&self) -> &'static str {
-        match self.origin {
-            Origin::Environment => "the environment",
-            Origin::Background => "cargo xtask services up",
-            Origin::Compose => "docker compose",
-            Origin::Native => "programs of this machine",
-        }
+        self.origin.name()
     }
 
     /// Starts servers that stay after this program, until [`Background::stop`].
@@ -126,20 +136,85 @@ impl Services {
         Background::refuse_second()?;
         let mut services = Self::start_own()?;
         let background = Background {
-            postgres_url: services.postgres.url().to_owned(),
-            postgres_ca: services.postgres.ca_path().to_owned(),
-            kafka: services.kafka.bootstrap().to_owned(),
-            postgres_process: services.postgres.pid().map(ProcessId::of),
-            kafka_process: services.kafka.pid().map(ProcessId::of),
+            addresses: services.addresses(),
+            servers: services.recorded(),
             compose_project: services.cleanup.project.as_ref().map(|(name, _)| name.clone()),
             folders: services.cleanup.folders.clone(),
         };
         background.save()?;
         services.cleanup.project = None;
         services.cleanup.folders.clear();
-        services.postgres.into_control().detach();
-        services.kafka.into_control().detach();
+        services.controls().into_iter().for_each(Control::detach);
+        services.rabbitmq.port_mapper.iter_mut().for_each(NativeServer::detach);
         Ok(background)
+    }
+
+    fn new(servers: Servers, origin: Origin, cleanup: Cleanup) -> Self {
+        let Servers { postgres, kafka, mysql, rabbitmq } = servers;
+        Self { postgres, kafka, mysql, rabbitmq, origin, cleanup }
+    }
+
+    /// Servers that are not this program's to end.
+    fn foreign(addresses: Addresses, origin: Origin) -> Self {
+        let control = || Control::Foreign(origin.name());
+        let Addresses { postgres_url, postgres_ca, kafka, mysql_url, mysql_ca, amqp, amqps, amqp_ca, rabbitmqctl } =
+            addresses;
+        let servers = Servers {
+            postgres: Postgres::new(postgres_url, postgres_ca, control()),
+            kafka: Kafka::new(kafka, control()),
+            mysql: Mysql::new(mysql_url, mysql_ca, control()),
+            rabbitmq: RabbitMq::new(amqp, amqps, amqp_ca, rabbitmqctl, control()),
+        };
+        Self::new(servers, origin, Cleanup::default())
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            postgres_url: self.postgres.url().to_owned(),
+            postgres_ca: self.postgres.ca_path().to_owned(),
+            kafka: self.kafka.bootstrap().to_owned(),
+            mysql_url: self.mysql.url().to_owned(),
+            mysql_ca: self.mysql.ca_path().to_owned(),
+            amqp: self.rabbitmq.url().to_owned(),
+            amqps: self.rabbitmq.tls_url().to_owned(),
+            amqp_ca: self.rabbitmq.ca_path().to_owned(),
+            rabbitmqctl: self.rabbitmq.rabbitmqctl().to_owned(),
+        }
+    }
+
+    /// Processes of this program; the port mapper last, since RabbitMQ needs it to its end.
+    fn recorded(&self) -> Vec<Recorded> {
+        [&self.kafka.control, &self.postgres.control, &self.mysql.control, &self.rabbitmq.control]
+            .into_iter()
+            .filter_map(Control::recorded)
+            .chain(self.rabbitmq.port_mapper.as_ref().and_then(NativeServer::recorded))
+            .collect()
+    }
+
+    fn controls(&mut self) -> [&mut Control; 4] {
+        [&mut self.kafka.control, &mut self.postgres.control, &mut self.mysql.control, &mut self.rabbitmq.control]
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        // Side by side: each takes a second or more. The port mapper, a field, ends after its node.
+        thread::scope(|scope| {
+            for control in self.controls() {
+                scope.spawn(|| control.end());
+            }
+        });
+    }
+}
+
+impl Origin {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Environment => "the environment",
+            Self::Background => "cargo xtask services up",
+            Self::Compose => "docker compose",
+            Self::Native => "programs of this machine",
+        }
     }
 }
 
@@ -156,33 +231,15 @@ impl Drop for Cleanup {
     }
 }
 
-fn from_environment() -> Result<Option<Services>> {
-    let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let (url, kafka) = match (given(POSTGRES_URL), given(KAFKA)) {
-        (Some(url), Some(kafka)) => (url, kafka),
-        (None, None) => return Ok(None),
-        _ => bail!("{POSTGRES_URL} and {KAFKA}: set both, or neither to have servers started"),
-    };
-    let Some(ca) = given(POSTGRES_CA) else {
-        bail!("{POSTGRES_CA}: must name the CA certificate of the server in {POSTGRES_URL}");
-    };
-    Ok(Some(Services {
-        postgres: Postgres::new(url, ca.into(), Control::Foreign("the environment")),
-        kafka: Kafka::new(kafka, Control::Foreign("the environment")),
-        origin: Origin::Environment,
-        cleanup: Cleanup::default(),
-    }))
-}
-
 fn in_containers(run: &str) -> Result<Services> {
     let folder = folders::services().join(run);
     fs::create_dir_all(&folder).context("target/services: cannot be created")?;
     let mut cleanup = Cleanup { project: None, folders: vec![folder.clone()] };
     let certificates = tls::make(&folder)?;
     let name = format!("outbox-{run}");
-    let (project, postgres, kafka) = Project::up(&name, &certificates)?;
+    let (project, servers) = Project::up(&name, &certificates)?;
     cleanup.project = Some((name, project));
-    Ok(Services { postgres, kafka, origin: Origin::Compose, cleanup })
+    Ok(Services::new(servers, Origin::Compose, cleanup))
 }
 
 fn natively(run: &str) -> Result<Services> {
@@ -197,19 +254,41 @@ fn natively(run: &str) -> Result<Services> {
     cleanup.folders.push(postgres_folder.clone());
     let certificates = tls::make(&postgres_folder)?;
 
+    let rabbitmq_folder = without_blanks(&folder.join("rabbitmq"), &mut cleanup)?;
+
     let log = |name: &str| logs.join(format!("{run}-{name}.log"));
-    let postgres =
-        postgres::start_native(&programs.postgres, account, &postgres_folder, &log("postgres"), &certificates)?;
-    let kafka = kafka::start_native(&programs.java, &jars, &folder.join("kafka"), &log("kafka"))?;
-    Ok(Services { postgres, kafka, origin: Origin::Native, cleanup })
+    // Side by side: what takes long is the first start of each.
+    let servers = thread::scope(|scope| {
+        let postgres = scope.spawn(|| {
+            let log = log("postgres");
+            postgres::start_native(&programs.postgres, account, &postgres_folder, &log, &certificates)
+        });
+        let kafka = scope.spawn(|| kafka::start_native(&programs.java, &jars, &folder.join("kafka"), &log("kafka")));
+        let mysql = scope
+            .spawn(|| mysql::start_native(&programs.mariadb, &folder.join("mariadb"), &log("mariadb"), &certificates));
+        let rabbitmq = scope.spawn(|| {
+            let logs = (&*log("rabbitmq"), &*log("epmd"));
+            rabbitmq::start_native(&programs.rabbitmq, &rabbitmq_folder, logs, &certificates)
+        });
+        // All are joined before the first error is looked at, so that none is still starting when the others end.
+        let (postgres, kafka, mysql, rabbitmq) = (joined(postgres), joined(kafka), joined(mysql), joined(rabbitmq));
+        anyhow::Ok(Servers { postgres: postgres?, kafka: kafka?, mysql: mysql?, rabbitmq: rabbitmq? })
+    })?;
+    Ok(Services::new(servers, Origin::Native, cleanup))
 }
 
-fn environment(postgres_url: &str, postgres_ca: &Path, kafka: &str) -> Vec<(&'static str, String)> {
-    vec![
-        (POSTGRES_URL, postgres_url.to_owned()),
-        (POSTGRES_CA, postgres_ca.display().to_string()),
-        (KAFKA, kafka.to_owned()),
-    ]
+fn joined<T>(start: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    start.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The folder, or one in the temporary folder when its path has a blank: RabbitMQ's scripts split there.
+fn without_blanks(preferred: &Path, cleanup: &mut Cleanup) -> Result<PathBuf> {
+    if !preferred.to_string_lossy().contains(char::is_whitespace) {
+        return Ok(preferred.to_owned());
+    }
+    let folder = tempfile::Builder::new().prefix("outbox-rabbitmq-").tempdir().context("temporary folder")?.keep();
+    cleanup.folders.push(folder.clone());
+    Ok(folder)
 }
 
 fn run_name() -> String {

@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::{account::Account, guard::Guard, process::ProcessId};
+use super::{
+    account::Account,
+    guard::Guard,
+    process::{ProcessId, Recorded},
+};
 use crate::{deadline, run};
 
 const READY_LIMIT: Duration = Duration::from_secs(90);
@@ -25,6 +29,8 @@ pub(crate) struct Launch {
     pub(crate) name: &'static str,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
+    /// Added to the environment of this program.
+    pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) account: Account,
     /// Its data, removed when this program dies without cleaning up.
     pub(crate) folder: PathBuf,
@@ -85,6 +91,7 @@ impl NativeServer {
             .command(&launch.program)
             .args(&launch.arguments)
             .env("LC_ALL", "C")
+            .envs(launch.environment.iter().map(|(name, value)| (*name, value)))
             .current_dir(&launch.folder)
             .stdin(Stdio::null())
             .stdout(log)
@@ -106,6 +113,12 @@ impl NativeServer {
         self.running.as_ref().map(|running| running.process)
     }
 
+    /// What a later program needs to end it.
+    pub(crate) fn recorded(&self) -> Option<Recorded> {
+        let process = self.process()?;
+        Some(Recorded { name: self.launch.name.to_owned(), process, stop_signal: self.launch.stop.as_raw() })
+    }
+
     /// Ends it in order and waits for its end.
     pub(crate) fn stop(&mut self) {
         self.end(self.launch.stop);
@@ -117,7 +130,7 @@ impl NativeServer {
     }
 
     /// Lets it run on after this program.
-    pub(crate) fn detach(mut self) {
+    pub(crate) fn detach(&mut self) {
         if let Some(running) = self.running.take() {
             running.guard.dismiss();
         }

@@ -11,7 +11,8 @@ use rustix::process::Signal;
 
 use super::{
     account::Account,
-    control::Control,
+    addresses::host_and_port,
+    control::{Control, server_life},
     native::{Launch, NativeServer, Ready},
     port,
     tls::Certificates,
@@ -25,7 +26,7 @@ const INITDB_LIMIT: Duration = Duration::from_secs(120);
 pub struct Postgres {
     url: String,
     ca_path: PathBuf,
-    control: Control,
+    pub(super) control: Control,
 }
 
 impl Postgres {
@@ -40,63 +41,16 @@ impl Postgres {
 
     /// The URL's host and port, without names and passwords.
     pub fn address(&self) -> &str {
-        let after_scheme = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
-        let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
-        authority.rsplit('@').next().unwrap_or_default()
+        host_and_port(&self.url)
     }
 
     /// PEM file with the certificate of the authority that signed the server's, which is valid for `localhost`.
     pub fn ca_path(&self) -> &Path {
         &self.ca_path
     }
-
-    /// Process id of the server, while it runs as a process of this program.
-    pub fn pid(&self) -> Option<u32> {
-        self.control.process().map(super::ProcessId::number)
-    }
-
-    /// Fast shutdown (transactions roll back, connections close), then a start on the same port and data. Returns when
-    /// the server answers again.
-    ///
-    /// # Errors
-    ///
-    /// The server is not this program's, or does not start.
-    pub fn restart(&mut self) -> Result<()> {
-        self.stop()?;
-        self.start()
-    }
-
-    /// Fast shutdown.
-    ///
-    /// # Errors
-    ///
-    /// The server is not this program's.
-    pub fn stop(&mut self) -> Result<()> {
-        self.control.stop().context("PostgreSQL")
-    }
-
-    /// Immediate shutdown: no checkpoint and no reply to anyone, as after a power cut. The next start replays the WAL.
-    ///
-    /// # Errors
-    ///
-    /// The server is not this program's.
-    pub fn kill(&mut self) -> Result<()> {
-        self.control.crash().context("PostgreSQL")
-    }
-
-    /// Starts it again; nothing when it runs.
-    ///
-    /// # Errors
-    ///
-    /// The server is not this program's, or does not start.
-    pub fn start(&mut self) -> Result<()> {
-        self.control.start().context("PostgreSQL")
-    }
-
-    pub(super) fn into_control(self) -> Control {
-        self.control
-    }
 }
+
+server_life!(Postgres, "PostgreSQL");
 
 /// Creates a data folder and starts a server on it. `folder` exists and may be entered by `account`.
 pub(super) fn start_native(
@@ -128,6 +82,7 @@ pub(super) fn start_native(
         name: "PostgreSQL",
         program: programs.join("postgres"),
         arguments,
+        environment: Vec::new(),
         account,
         folder: folder.to_owned(),
         log: log.to_owned(),
@@ -144,7 +99,7 @@ pub(super) fn start_native(
         ),
     })?;
     let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    Ok(Postgres::new(url, certificates.ca.clone(), Control::Native(server)))
+    Ok(Postgres::new(url, certificates.ca.clone(), Control::Native(Box::new(server))))
 }
 
 fn settings(port: u16, certificates: &Certificates) -> Result<Vec<(&'static str, String)>> {

@@ -60,6 +60,24 @@ impl ProcessId {
     }
 }
 
+/// A server process of an earlier program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Recorded {
+    /// What it is.
+    pub(crate) name: String,
+    /// Where it runs.
+    pub(crate) process: ProcessId,
+    /// The number of the signal that ends it in order.
+    pub(crate) stop_signal: i32,
+}
+
+impl Recorded {
+    /// Ends it in order and waits; kills it when it does not end within `grace`.
+    pub(crate) fn end(&self, grace: Duration) {
+        self.process.end(Signal::from_named_raw(self.stop_signal).unwrap_or(Signal::TERM), grace);
+    }
+}
+
 /// State and start time of a process, from `/proc`.
 fn stat(pid: i32) -> Option<(char, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

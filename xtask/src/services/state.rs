@@ -3,16 +3,19 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{TcpStream, ToSocketAddrs},
     path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{Kafka, Postgres, compose::Project, control::Control, process::ProcessId};
+use super::{
+    addresses::{Addresses, host_and_port},
+    compose::Project,
+    process::Recorded,
+};
 use crate::folders;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -21,11 +24,10 @@ const STOP_GRACE: Duration = Duration::from_secs(60);
 /// Servers that run in the background.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Background {
-    pub(super) postgres_url: String,
-    pub(super) postgres_ca: PathBuf,
-    pub(super) kafka: String,
-    pub(super) postgres_process: Option<ProcessId>,
-    pub(super) kafka_process: Option<ProcessId>,
+    #[serde(flatten)]
+    pub(super) addresses: Addresses,
+    /// In the order in which they end; none in containers.
+    pub(super) servers: Vec<Recorded>,
     pub(super) compose_project: Option<String>,
     pub(super) folders: Vec<PathBuf>,
 }
@@ -46,24 +48,24 @@ impl Background {
         Ok(Some(found))
     }
 
-    /// Whether both servers accept connections.
+    /// Whether all servers accept connections.
     pub fn answers(&self) -> bool {
-        let (postgres, kafka) = self.connect();
-        [postgres.address(), kafka.bootstrap()].into_iter().all(|address| {
-            address
-                .parse::<SocketAddr>()
-                .is_ok_and(|address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
+        let addresses = &self.addresses;
+        [&addresses.postgres_url, &addresses.mysql_url, &addresses.kafka, &addresses.amqp].into_iter().all(|url| {
+            host_and_port(url)
+                .to_socket_addrs()
+                .is_ok_and(|mut found| found.any(|found| TcpStream::connect_timeout(&found, CONNECT_LIMIT).is_ok()))
         })
     }
 
-    /// Process ids of PostgreSQL and Apache Kafka; unknown when they run in containers.
-    pub fn pids(&self) -> (Option<u32>, Option<u32>) {
-        (self.postgres_process.map(ProcessId::number), self.kafka_process.map(ProcessId::number))
+    /// Names and process ids of the servers; none when they run in containers.
+    pub fn processes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.servers.iter().map(|server| (server.name.as_str(), server.process.number()))
     }
 
     /// Environment of the tests.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        super::environment(&self.postgres_url, &self.postgres_ca, &self.kafka)
+        self.addresses.environment()
     }
 
     /// Ends the servers and removes their data.
@@ -72,11 +74,8 @@ impl Background {
     ///
     /// Containers cannot be removed, or the state file cannot.
     pub fn stop(self) -> Result<()> {
-        if let Some(kafka) = self.kafka_process {
-            kafka.end(Signal::TERM, STOP_GRACE);
-        }
-        if let Some(postgres) = self.postgres_process {
-            postgres.end(Signal::INT, STOP_GRACE);
+        for server in &self.servers {
+            server.end(STOP_GRACE);
         }
         if let Some(project) = &self.compose_project {
             Project::named(project).down()?;
@@ -108,14 +107,6 @@ impl Background {
             .open(file())
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .with_context(|| format!("{}: cannot be written", file().display()))
-    }
-
-    pub(super) fn connect(&self) -> (Postgres, Kafka) {
-        let whose = "`cargo xtask services up`";
-        (
-            Postgres::new(self.postgres_url.clone(), self.postgres_ca.clone(), Control::Foreign(whose)),
-            Kafka::new(self.kafka.clone(), Control::Foreign(whose)),
-        )
     }
 }
 

@@ -12,6 +12,7 @@ fn launch(folder: &Path, script: &str) -> Launch {
         name: "a server",
         program: "sh".into(),
         arguments: vec!["-c".into(), script.into()],
+        environment: Vec::new(),
         account: Account::Own,
         folder: folder.to_owned(),
         log: folder.join("log"),
