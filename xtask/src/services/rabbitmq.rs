@@ -137,6 +137,7 @@ fn environment(ports: &Ports, folder: &Path) -> Vec<(&'static str, String)> {
         ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
         ("RABBITMQ_NODE_PORT", ports.plain.to_string()),
         ("RABBITMQ_DIST_PORT", ports.node.to_string()),
+        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}".to_owned()),
         ("RABBITMQ_BASE", folder.display().to_string()),
         ("RABBITMQ_MNESIA_BASE", below("mnesia")),
         ("RABBITMQ_LOG_BASE", below("log")),
