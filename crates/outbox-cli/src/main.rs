@@ -1,5 +1,6 @@
 //! The `outbox` command: a standalone relay, the migrations, and a demo that verifies itself.
 
+mod broker;
 mod cli;
 mod database;
 mod demo;

@@ -1,7 +1,6 @@
 //! `outbox demo`: the whole way of an event, and a verification from the broker's side.
 
 mod broker;
-mod consumer;
 mod display;
 mod event;
 mod run;
@@ -16,7 +15,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use self::{broker::MOCK_MAX_EVENTS, writers::Work};
-use crate::{database::Database, secrets::Secrets, values::grouped};
+use crate::{broker::BrokerAddress, database::Database, secrets::Secrets, values::grouped};
 
 /// The most events on real services: the verification keeps all of them in memory.
 const REAL_MAX_EVENTS: u64 = 2_000_000;
@@ -57,7 +56,7 @@ pub(crate) struct Demo {
 /// A demo whose values are within their limits.
 struct Plan {
     database: Option<Database>,
-    kafka: Option<String>,
+    broker: Option<BrokerAddress>,
     work: Work,
     /// Unique to the run: table and topic names start with it.
     prefix: String,
@@ -82,7 +81,8 @@ impl Demo {
         if let Some(database) = &database {
             database.collect_secrets(secrets);
         }
-        let (most, whose) = if self.kafka.is_none() {
+        let broker = self.kafka.map(BrokerAddress::Kafka);
+        let (most, whose) = if broker.is_none() {
             (MOCK_MAX_EVENTS, "the in-process broker holds")
         } else {
             (REAL_MAX_EVENTS, "the verification holds")
@@ -92,7 +92,7 @@ impl Demo {
         within("--orders", u64::from(self.orders), 100, 1_000_000, "the demo spreads its events over")?;
         Ok(Plan {
             database,
-            kafka: self.kafka,
+            broker,
             work: Work { writers: self.writers, events: self.events, orders: self.orders, rate: self.rate },
             prefix: format!("demo_{:08x}_", (Uuid::new_v4().as_u128() >> 96) as u32),
         })

@@ -6,16 +6,14 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use console::style;
-use outbox::{KafkaTransport, Relay, RelayConfig, RelayReport};
+use outbox::{Relay, RelayConfig, RelayReport};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
     Plan,
-    broker::Broker,
-    consumer::{Arrival, Consumer},
+    broker::{self, Arrival, Broker, Consumer},
     display::Display,
-    event::AGGREGATE_TYPE,
     shop::{self, Shop},
     summary::{Latency, Summary},
     tally::Tally,
@@ -32,20 +30,17 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) async fn run(plan: Plan) -> Result<bool> {
     let (database, folder) = database(&plan)?;
     let interrupt = Interrupt::listen(farewell(&plan, folder.as_ref()))?;
-    let broker = match &plan.kafka {
-        None => Broker::in_process(AGGREGATE_TYPE)?,
-        Some(brokers) => Broker::real(brokers, &format!("{}{AGGREGATE_TYPE}", plan.prefix)).await?,
-    };
+    let broker = broker::open(plan.broker.as_ref(), &plan.prefix).await?;
     let result = match shop::open(&database, &plan.prefix).await {
         Ok(shop) => {
-            greet(&plan, &database, &broker);
-            let result = deliver_and_verify(&plan, &shop, &broker, interrupt).await;
+            greet(&plan, &database, &*broker);
+            let result = deliver_and_verify(&plan, &shop, &*broker, interrupt).await;
             let removed = shop.remove().await.context("cannot remove the demo's tables");
             result.and_then(|held| removed.map(|()| held))
         }
         Err(error) => Err(error.context("cannot make the demo's tables")),
     };
-    let removed = broker.remove().await.context("cannot remove the demo's topic");
+    let removed = broker.remove().await.context("cannot remove what the demo made on the broker");
     drop(folder);
     result.and_then(|held| removed.map(|()| held))
 }
@@ -63,7 +58,7 @@ fn database(plan: &Plan) -> Result<(Database, Option<TempDir>)> {
 /// What is done at a second interrupt, where nothing else is cleaned up.
 fn farewell(plan: &Plan, folder: Option<&TempDir>) -> impl FnOnce() + Send + 'static {
     let folder = folder.map(|folder| folder.path().to_owned());
-    let real = plan.database.is_some() || plan.kafka.is_some();
+    let real = plan.database.is_some() || plan.broker.is_some();
     let left = real.then(|| format!("left behind: what is named {}…", plan.prefix));
     move || {
         if let Some(folder) = folder {
@@ -75,7 +70,7 @@ fn farewell(plan: &Plan, folder: Option<&TempDir>) -> impl FnOnce() + Send + 'st
     }
 }
 
-fn greet(plan: &Plan, database: &Database, broker: &Broker) {
+fn greet(plan: &Plan, database: &Database, broker: &dyn Broker) {
     let line = |label: &str, text: String| {
         output::line(format!("  {}{}", style(format!("{label:<10}")).bold(), shortened(&text, 66)));
     };
@@ -86,23 +81,23 @@ fn greet(plan: &Plan, database: &Database, broker: &Broker) {
     output::line("");
 }
 
-async fn deliver_and_verify(plan: &Plan, shop: &Arc<dyn Shop>, broker: &Broker, interrupt: Interrupt) -> Result<bool> {
+async fn deliver_and_verify(
+    plan: &Plan,
+    shop: &Arc<dyn Shop>,
+    broker: &dyn Broker,
+    interrupt: Interrupt,
+) -> Result<bool> {
     let start = Instant::now();
     let tally = Arc::new(Tally::default());
-    let consumer = Consumer::start(&broker.brokers, &broker.topic, broker.partitions, tally.clone())?;
-    let prefix = if plan.kafka.is_some() { plan.prefix.as_str() } else { "" };
-    let transport = KafkaTransport::builder(&broker.brokers)
-        .topic_template(format!("{prefix}{{aggregate_type}}"))
-        .ask_topic_limits(broker.tells_topic_limits())
-        .build()?;
+    let consumer = broker.consumer(tally.clone()).await?;
     let config = RelayConfig { name: "demo".to_owned(), ..RelayConfig::default() };
-    let relay = Relay::builder_from(shop.storage().await?, Arc::new(transport)).config(config).build()?;
+    let relay = Relay::builder_from(shop.storage().await?, broker.transport()?).config(config).build()?;
     let handle = relay.handle();
     let mut relay = Running::start(relay);
     let display = Display::new(tally.clone(), handle.clone(), plan.work.events);
     let work = async {
         let commits = writers::run(shop.clone(), plan.work, handle, tally.clone(), interrupt).await?;
-        wait_for_deliveries(&tally, &consumer, &relay).await;
+        wait_for_deliveries(&tally, &*consumer, &relay).await;
         anyhow::Ok(commits)
     };
     let worked = display.during(work).await;
@@ -124,7 +119,7 @@ async fn deliver_and_verify(plan: &Plan, shop: &Arc<dyn Shop>, broker: &Broker, 
 }
 
 /// Waits until all committed events were delivered, or nothing moves any more.
-async fn wait_for_deliveries(tally: &Tally, consumer: &Consumer, relay: &Running) {
+async fn wait_for_deliveries(tally: &Tally, consumer: &dyn Consumer, relay: &Running) {
     let mut last = (tally.counts().delivered, Instant::now());
     loop {
         let counts = tally.counts();

@@ -9,7 +9,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use console::style;
 use uuid::Uuid;
 
-use super::{consumer::Arrival, tally::Counts, verify::Verdict, writers::Commit};
+use super::{broker::Arrival, tally::Counts, verify::Verdict, writers::Commit};
 use crate::{
     output,
     values::{grouped, spoken},

@@ -1,8 +1,12 @@
-//! The demo's broker: in process, or a real one.
+//! Kafka: in process, or a real one.
 
-use std::time::Duration;
+mod consumer;
+
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use outbox::{KafkaTransport, Transport};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -12,8 +16,11 @@ use rdkafka::{
     producer::DefaultProducerContext,
 };
 
+use super::{Broker, Consumer, Tally};
+use crate::demo::event::AGGREGATE_TYPE;
+
 /// Partitions of the in-process broker's topic.
-pub(super) const MOCK_PARTITIONS: i32 = 32;
+const MOCK_PARTITIONS: i32 = 32;
 /// What one partition of the in-process broker keeps before it silently drops its head.
 const MOCK_PARTITION_BYTES: u64 = 5 << 20;
 const MOCK_PARTITION_RECORDS: u64 = 100_000;
@@ -23,7 +30,7 @@ const RECORD_BYTES: u64 = 1 << 10;
 const UNEVENNESS: u64 = 2;
 
 /// The most events that the in-process broker holds for sure.
-pub(super) const MOCK_MAX_EVENTS: u64 = {
+pub(in crate::demo) const MOCK_MAX_EVENTS: u64 = {
     let by_bytes = MOCK_PARTITION_BYTES / RECORD_BYTES;
     let a_partition = if by_bytes < MOCK_PARTITION_RECORDS { by_bytes } else { MOCK_PARTITION_RECORDS };
     a_partition * MOCK_PARTITIONS as u64 / UNEVENNESS
@@ -35,14 +42,25 @@ const ADMIN_LIMIT: Duration = Duration::from_secs(20);
 const TOPIC_LIMIT: Duration = Duration::from_secs(20);
 
 /// A broker with one topic, made for the demo.
-pub(super) struct Broker {
+pub(super) struct KafkaBroker {
     /// Bootstrap addresses.
-    pub(super) brokers: String,
-    /// The topic.
-    pub(super) topic: String,
-    /// Its partitions.
-    pub(super) partitions: i32,
+    brokers: String,
+    topic: Topic,
     kind: Kind,
+}
+
+/// The demo's topic.
+#[derive(Clone)]
+struct Topic {
+    /// What stands before the aggregate type in its name.
+    prefix: String,
+    partitions: i32,
+}
+
+impl Topic {
+    fn name(&self) -> String {
+        format!("{}{AGGREGATE_TYPE}", self.prefix)
+    }
 }
 
 enum Kind {
@@ -50,21 +68,17 @@ enum Kind {
     Real(AdminClient<DefaultClientContext>),
 }
 
-impl Broker {
+impl KafkaBroker {
     /// Starts a broker that speaks Kafka's protocol inside of this process.
     ///
     /// # Errors
     ///
     /// When it cannot listen on the loopback interface.
-    pub(super) fn in_process(topic: &str) -> Result<Self> {
+    pub(super) fn in_process() -> Result<Self> {
         let cluster = MockCluster::new(1).context("cannot start the in-process broker")?;
-        cluster.create_topic(topic, MOCK_PARTITIONS, 1).context("cannot make the topic")?;
-        Ok(Self {
-            brokers: cluster.bootstrap_servers(),
-            topic: topic.to_owned(),
-            partitions: MOCK_PARTITIONS,
-            kind: Kind::InProcess(cluster),
-        })
+        let topic = Topic { prefix: String::new(), partitions: MOCK_PARTITIONS };
+        cluster.create_topic(&topic.name(), topic.partitions, 1).context("cannot make the topic")?;
+        Ok(Self { brokers: cluster.bootstrap_servers(), topic, kind: Kind::InProcess(cluster) })
     }
 
     /// Makes a topic on a real broker.
@@ -72,10 +86,12 @@ impl Broker {
     /// # Errors
     ///
     /// When the broker cannot be reached or refuses the topic.
-    pub(super) async fn real(brokers: &str, topic: &str) -> Result<Self> {
+    pub(super) async fn real(brokers: &str, prefix: &str) -> Result<Self> {
+        let topic = Topic { prefix: prefix.to_owned(), partitions: REAL_PARTITIONS };
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", brokers).create().context("cannot make a Kafka client")?;
-        let new = NewTopic::new(topic, REAL_PARTITIONS, TopicReplication::Fixed(-1));
+        let name = topic.name();
+        let new = NewTopic::new(&name, topic.partitions, TopicReplication::Fixed(-1));
         let results = admin
             .create_topics(
                 [&new],
@@ -86,47 +102,15 @@ impl Broker {
         for result in results {
             result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to make topic {topic}: {code}"))?;
         }
-        let broker = Self {
-            brokers: brokers.to_owned(),
-            topic: topic.to_owned(),
-            partitions: REAL_PARTITIONS,
-            kind: Kind::Real(admin),
-        };
+        let broker = Self { brokers: brokers.to_owned(), topic, kind: Kind::Real(admin) };
         broker.wait_for_topic().await?;
         Ok(broker)
-    }
-
-    /// Whether it answers the question how large the batches of a topic may be.
-    pub(super) fn tells_topic_limits(&self) -> bool {
-        matches!(self.kind, Kind::Real(_))
-    }
-
-    /// What to call it.
-    pub(super) fn describe(&self) -> String {
-        match self.kind {
-            Kind::InProcess(_) => format!("in-process Kafka protocol, {} partitions", self.partitions),
-            Kind::Real(_) => format!("Kafka at {}, topic {}", self.brokers, self.topic),
-        }
-    }
-
-    /// Removes the topic from a real broker; an in-process broker ends with the value.
-    ///
-    /// # Errors
-    ///
-    /// When the broker cannot be reached or refuses.
-    pub(super) async fn remove(self) -> Result<()> {
-        let Kind::Real(admin) = &self.kind else { return Ok(()) };
-        let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)).request_timeout(Some(ADMIN_LIMIT));
-        for result in admin.delete_topics(&[&self.topic], &options).await.context("cannot reach Kafka")? {
-            result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to delete topic {topic}: {code}"))?;
-        }
-        Ok(())
     }
 
     /// A new topic is known to the brokers a moment after its creation was confirmed.
     async fn wait_for_topic(&self) -> Result<()> {
         let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
-        let (topic, partitions) = (self.topic.clone(), self.partitions as usize);
+        let (topic, partitions) = (self.topic.name(), self.topic.partitions as usize);
         tokio::task::spawn_blocking(move || {
             let deadline = std::time::Instant::now() + TOPIC_LIMIT;
             while std::time::Instant::now() < deadline {
@@ -143,6 +127,39 @@ impl Broker {
             bail!("topic {topic} has no leaders after {} s", TOPIC_LIMIT.as_secs())
         })
         .await?
+    }
+}
+
+#[async_trait(?Send)]
+impl Broker for KafkaBroker {
+    fn describe(&self) -> String {
+        match self.kind {
+            Kind::InProcess(_) => format!("in-process Kafka protocol, {} partitions", self.topic.partitions),
+            Kind::Real(_) => format!("Kafka at {}, topic {}", self.brokers, self.topic.name()),
+        }
+    }
+
+    fn transport(&self) -> Result<Arc<dyn Transport>> {
+        let transport = KafkaTransport::builder(&self.brokers)
+            .topic_template(format!("{}{{aggregate_type}}", self.topic.prefix))
+            // The in-process broker does not answer that question.
+            .ask_topic_limits(matches!(self.kind, Kind::Real(_)))
+            .build()?;
+        Ok(Arc::new(transport))
+    }
+
+    async fn consumer(&self, tally: Arc<Tally>) -> Result<Box<dyn Consumer>> {
+        Ok(Box::new(consumer::KafkaConsumer::start(&self.brokers, &self.topic, tally)?))
+    }
+
+    /// An in-process broker ends with the value.
+    async fn remove(self: Box<Self>) -> Result<()> {
+        let Kind::Real(admin) = &self.kind else { return Ok(()) };
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)).request_timeout(Some(ADMIN_LIMIT));
+        for result in admin.delete_topics(&[&self.topic.name()], &options).await.context("cannot reach Kafka")? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to delete topic {topic}: {code}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,3 @@
-//! An independent consumer: it shares no code with the relay and reads what the broker really has.
-
 use std::{
     collections::HashSet,
     sync::{
@@ -11,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use async_trait::async_trait;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -18,36 +17,32 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-use super::{event::OrderChanged, tally::Tally, verify::Recorded};
+use super::{
+    super::{Arrival, Consumer},
+    Topic,
+};
+use crate::demo::{event::OrderChanged, tally::Tally, verify::Recorded};
 
 const POLL: Duration = Duration::from_millis(50);
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
 /// How long the rest may take once the last offsets are known.
 const REST_LIMIT: Duration = Duration::from_secs(60);
 
-/// An event as it arrived.
-#[derive(Debug, Clone)]
-pub(super) struct Arrival {
-    /// What arrived.
-    pub(super) event: Recorded,
-    /// When.
-    pub(super) at: Instant,
-}
-
 /// Reads all partitions of a topic from their beginning, on a thread of its own. Partitions are assigned, not shared in a
 /// group: nothing has to be negotiated with the broker.
-pub(super) struct Consumer {
+pub(super) struct KafkaConsumer {
     thread: JoinHandle<Result<Vec<Arrival>>>,
     finish: Arc<AtomicBool>,
 }
 
-impl Consumer {
+impl KafkaConsumer {
     /// Starts reading.
     ///
     /// # Errors
     ///
     /// When the topic cannot be read.
-    pub(super) fn start(brokers: &str, topic: &str, partitions: i32, tally: Arc<Tally>) -> Result<Self> {
+    pub(super) fn start(brokers: &str, topic: &Topic, tally: Arc<Tally>) -> Result<Self> {
+        let (topic, partitions) = (topic.name(), topic.partitions);
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", format!("outbox-demo-{}", Uuid::now_v7()))
@@ -60,13 +55,13 @@ impl Consumer {
             .context("cannot make the demo's consumer")?;
         let mut assignment = TopicPartitionList::with_capacity(partitions as usize);
         for partition in 0..partitions {
-            assignment.add_partition_offset(topic, partition, Offset::Offset(0))?;
+            assignment.add_partition_offset(&topic, partition, Offset::Offset(0))?;
         }
         consumer.assign(&assignment).context("cannot read the demo's topic")?;
         let finish = Arc::new(AtomicBool::new(false));
         let mut reading = Reading {
             consumer,
-            topic: topic.to_owned(),
+            topic,
             next: vec![0; partitions as usize],
             known: HashSet::new(),
             arrivals: Vec::new(),
@@ -82,27 +77,19 @@ impl Consumer {
         })?;
         Ok(Self { thread, finish })
     }
+}
 
-    /// Reads on to the end of every partition and returns everything in the broker's order per partition.
-    ///
-    /// # Errors
-    ///
-    /// When an end cannot be reached, when something is no event of the demo, or when the broker has dropped the beginning of a
-    /// partition, which would make the verification worthless.
-    ///
-    /// # Cancellation
-    ///
-    /// The thread ends by itself.
-    pub(super) async fn finish(self) -> Result<Vec<Arrival>> {
+#[async_trait]
+impl Consumer for KafkaConsumer {
+    fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Vec<Arrival>> {
         self.finish.store(true, Ordering::Relaxed);
         tokio::task::spawn_blocking(move || self.thread.join().map_err(|_| anyhow!("the demo's consumer panicked"))?)
             .await
             .context("the demo's consumer cannot be joined")?
-    }
-
-    /// Whether it has given up; [`finish`](Self::finish) then says why.
-    pub(super) fn has_failed(&self) -> bool {
-        self.thread.is_finished()
     }
 }
 
