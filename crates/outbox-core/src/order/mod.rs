@@ -17,8 +17,13 @@
 //! Taking the running list of the read's own snapshot without a horizon is wrong: transactions at or above its `xmax` run too and
 //! are not in it.
 
+//!
+//! [`WatchTracker`] does the same for databases that do not say which transactions run, but show their rows to a dirty read.
+
 mod plan;
 mod tracker;
+mod watch;
 
 pub use plan::{HotRange, LateRange, Plan, share_rows};
 pub use tracker::{Horizon, Observed, Snapshot, SnapshotTracker, TrackerMode};
+pub use watch::{Again, Look, LookRange, MARGIN, WatchMode, WatchPlan, WatchRead, WatchTracker};
