@@ -1,6 +1,5 @@
 use outbox_core::Message;
-use time::UtcOffset;
-use time::format_description::well_known::Rfc3339;
+use outbox_core::message::CloudEvent;
 
 use crate::RecordHeaders;
 
@@ -38,11 +37,14 @@ impl CloudEvents {
 
 impl Encoder for CloudEvents {
     fn encode(&self, message: &Message, headers: &mut RecordHeaders) {
+        let event = CloudEvent::new(message, &self.source);
         headers.push("ce_specversion", "1.0");
-        headers.push("ce_id", message.id.as_hyphenated().encode_lower(&mut [0; 36]));
+        headers.push("ce_id", event.id());
         headers.push("ce_source", &self.source);
         headers.push("ce_type", &message.event_type);
-        push_time(message, headers);
+        if let Some(time) = event.time() {
+            headers.push("ce_time", time);
+        }
         if let Some(subject) = &message.aggregate_id {
             headers.push("ce_subject", subject);
         }
@@ -62,16 +64,6 @@ impl Encoder for Plain {
     fn encode(&self, message: &Message, headers: &mut RecordHeaders) {
         headers.push("id", message.id.as_hyphenated().encode_lower(&mut [0; 36]));
         push_own(message, headers, |name| name == "id");
-    }
-}
-
-fn push_time(message: &Message, headers: &mut RecordHeaders) {
-    let mut text = [0u8; 40];
-    let mut rest = &mut text[..];
-    // `ce_time` is optional, and only a year outside of 0 to 9999, which the storages refuse, cannot be written.
-    if message.occurred_at.to_offset(UtcOffset::UTC).format_into(&mut rest, &Rfc3339).is_ok() {
-        let unused = rest.len();
-        headers.push("ce_time", &text[..text.len() - unused]);
     }
 }
 

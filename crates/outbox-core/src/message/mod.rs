@@ -1,9 +1,11 @@
 //! Messages: what a service appends ([`NewMessage`]) and what the relay delivers ([`Message`]).
 
+mod cloud_event;
 mod headers;
 mod limits;
 mod new;
 
+pub use cloud_event::{CloudEvent, Inline};
 pub use headers::Headers;
 pub use limits::{InvalidMessage, Limits};
 pub use new::NewMessage;

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -197,7 +197,15 @@ pub struct Outcomes {
 #[derive(Debug, Default)]
 struct Shared {
     reports: Mutex<Vec<(Ticket, Outcome)>>,
+    blocked: Mutex<Blocked>,
     arrived: Notify,
+}
+
+/// Whether the broker takes nothing for now, and whether the relay has heard of it.
+#[derive(Debug, Default)]
+struct Blocked {
+    reason: Option<Reason>,
+    is_news: bool,
 }
 
 impl OutcomeSink {
@@ -226,6 +234,14 @@ impl OutcomeSink {
         self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Reports that the broker takes nothing for now although the session stands (a memory or disk alarm), and why; with
+    /// `None`, that it does again. What is in flight keeps its outcome to come, and nothing burns an attempt: the
+    /// relay only shows it in its health. A new session starts unblocked.
+    pub fn blocked(&self, reason: Option<Reason>) {
+        *self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Blocked { reason, is_news: true };
+        self.shared.arrived.notify_one();
+    }
+
     /// Reports that the whole session is lost, with no message to name.
     pub fn session_lost(&self, reason: Reason) {
         self.report(Ticket(u64::MAX), Outcome::SessionLost(reason));
@@ -243,14 +259,56 @@ impl Outcomes {
         any
     }
 
-    /// Waits for reports and swaps them into `into`, which must be empty.
+    /// Waits for reports and swaps them into `into`, which must be empty; it stays empty when only
+    /// [`blocked_news`](Self::blocked_news) came.
     ///
     /// # Cancellation
     ///
     /// Safe: nothing is taken before it is returned.
     pub async fn take(&mut self, into: &mut Vec<(Ticket, Outcome)>) {
-        while !self.take_now(into) {
+        while !self.take_now(into) && !self.blocked().is_news {
             self.shared.arrived.notified().await;
         }
+    }
+
+    /// What [`OutcomeSink::blocked`] said last, once; `None` when it said nothing since.
+    pub fn blocked_news(&mut self) -> Option<Option<Reason>> {
+        let mut blocked = self.blocked();
+        std::mem::take(&mut blocked.is_news).then(|| blocked.reason.clone())
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, Blocked> {
+        self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_block_wakes_the_relay_and_is_told_once() {
+        let (sink, mut outcomes) = OutcomeSink::channel();
+        assert_eq!(outcomes.blocked_news(), None);
+        sink.blocked(Some(Reason::new("low on memory")));
+        let mut reports = Vec::new();
+        outcomes.take(&mut reports).await;
+        assert_eq!(reports, []);
+        assert_eq!(outcomes.blocked_news(), Some(Some(Reason::new("low on memory"))));
+        assert_eq!(outcomes.blocked_news(), None);
+        sink.blocked(None);
+        outcomes.take(&mut reports).await;
+        assert_eq!(outcomes.blocked_news(), Some(None));
+    }
+
+    #[tokio::test]
+    async fn outcomes_come_while_the_broker_blocks() {
+        let (sink, mut outcomes) = OutcomeSink::channel();
+        sink.blocked(Some(Reason::new("low on memory")));
+        sink.report(Ticket(1), Outcome::Published);
+        let mut reports = Vec::new();
+        outcomes.take(&mut reports).await;
+        assert_eq!(reports, [(Ticket(1), Outcome::Published)]);
+        assert!(outcomes.blocked_news().is_some());
     }
 }

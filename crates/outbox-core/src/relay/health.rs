@@ -34,7 +34,7 @@ pub enum HealthReason {
     Stalled(Duration),
     /// The database fails, with what it said.
     Database(Arc<str>),
-    /// The broker cannot be reached, with what it said.
+    /// The broker cannot be reached or takes no messages at all (a memory or disk alarm), with what it said.
     Broker(Arc<str>),
     /// A route takes no messages: its name and why.
     RoutePaused(Arc<str>, Arc<str>),

@@ -9,6 +9,13 @@ use crate::ports::{DeadReason, LaneOrdering, Outcome, Reason, Ticket};
 
 impl Engine {
     pub(super) fn on_outcomes(&mut self, outcomes: &mut Vec<(Ticket, Outcome)>) {
+        if let Some(blocked) = self.publisher.blocked_news() {
+            match &blocked {
+                Some(reason) => tracing::warn!(reason = %reason, "the broker takes no messages for now"),
+                None => tracing::info!("the broker takes messages again"),
+            }
+            self.shared.vitals(|vitals| vitals.broker = blocked.map(|reason| reason.0));
+        }
         let mut published = 0;
         for (ticket, outcome) in outcomes.drain(..) {
             if let Outcome::SessionLost(reason) = &outcome {

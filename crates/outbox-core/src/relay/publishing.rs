@@ -12,7 +12,7 @@ use super::lanes::Entry;
 use super::routes::{RouteId, RouteStatus, Routes};
 use super::slots::Slots;
 use crate::ports::{
-    Outcome, OutcomeSink, Outcomes, Outgoing, Session, ShardId, Slot, Ticket, Transport, TransportError,
+    Outcome, OutcomeSink, Outcomes, Outgoing, Reason, Session, ShardId, Slot, Ticket, Transport, TransportError,
 };
 
 /// Messages handed over in one call.
@@ -115,6 +115,11 @@ impl Publisher {
             self.op = None;
         }
         next
+    }
+
+    /// What the session said of a broker that takes nothing for now, once.
+    pub(super) fn blocked_news(&mut self) -> Option<Option<Reason>> {
+        self.outcomes.as_mut()?.blocked_news()
     }
 
     /// Takes the reports that are there already; `false` when there are none.
