@@ -2,8 +2,8 @@
 
 use outbox_core::{InvalidMessage, Limits, NewMessage};
 
-/// Bytes of all payloads and headers of one bulk append: PostgreSQL takes no message over 1 GiB, and closes the connection instead
-/// of refusing it.
+/// Bytes of all payloads and headers of one bulk append, on every backend alike: PostgreSQL takes no message over 1 GiB, and closes
+/// the connection instead of refusing it.
 const BULK_BYTES: usize = 256 * 1024 * 1024;
 
 /// Why an append failed. The transaction is the caller's: with [`Invalid`](Self::Invalid) nothing was sent and it is as
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Opaque<'_> {
     }
 }
 
-fn size_bytes(message: &NewMessage) -> usize {
+pub(crate) fn size_bytes(message: &NewMessage) -> usize {
     let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     message.payload.as_ref().len() + headers + message.aggregate_id.as_deref().map_or(0, str::len)
 }

@@ -62,6 +62,8 @@
 //! |---|---|
 //! | `postgres` | `PostgresOutbox` and `PostgresStorage` on diesel-async |
 //! | `postgres-tls` | TLS to PostgreSQL with rustls |
+//! | `mysql` | `MysqlOutbox` and `MysqlStorage` on diesel-async, for MySQL and MariaDB |
+//! | `mysql-tls` | TLS to MySQL with rustls |
 //! | `sqlite` | `SqliteOutbox` and `SqliteStorage`, with SQLite built in |
 //! | `kafka` | `KafkaTransport` on rdkafka |
 //! | `kafka-ssl` | TLS to Kafka with OpenSSL |
@@ -75,11 +77,13 @@ pub use outbox_core::{
     },
 };
 
+#[cfg(feature = "mysql")]
+pub use outbox_diesel::mysql::{self, MysqlOutbox};
 #[cfg(feature = "postgres")]
 pub use outbox_diesel::postgres::{self, PostgresOutbox, PostgresStorage};
 #[cfg(feature = "sqlite")]
 pub use outbox_diesel::sqlite::{self, SqliteOutbox, SqliteStorage};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use outbox_diesel::{AppendError, DEFAULT_PREFIX as DEFAULT_TABLE_PREFIX, InvalidTables, Tables, migrations};
 
 #[cfg(feature = "kafka")]

@@ -1,6 +1,7 @@
-use super::EXPECTED_VERSION;
+use super::{EXPECTED_VERSION, Unfinished};
 
-/// Why a migration did not happen. What had been applied before stays applied; the one that failed left nothing behind.
+/// Why a migration did not happen. What had been applied before stays applied; the one that failed left nothing behind, except
+/// on MySQL, where it goes on from where it stopped when it is run again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrationError {
@@ -24,6 +25,22 @@ pub enum MigrationError {
     /// The database cannot have such tables.
     #[error(transparent)]
     Tables(#[from] crate::InvalidTables),
+    /// A table of that name is there, and no migration made it.
+    #[error(
+        "there is a table {table} already, and no migration made it: drop or rename it, or use another table prefix"
+    )]
+    TableExists {
+        /// Its name, quoted and qualified.
+        table: String,
+    },
+    /// A migration stopped while it was being reverted.
+    #[error("migration {version} is half reverted ({unfinished}): finish that first with `outbox migrate down`")]
+    HalfReverted {
+        /// The version that the migration led to.
+        version: i32,
+        /// Where it stands.
+        unfinished: Unfinished,
+    },
     /// A target version that does not exist.
     #[error("there is no schema version {requested}: use 0 to {EXPECTED_VERSION}")]
     UnknownVersion {

@@ -1,10 +1,12 @@
 //! The outbox's own migrations: plain SQL, applied with a version table of their own or printed for another tool.
 //!
-//! `up`, `down`, `status` and `verify` are in the modules `postgres` and `sqlite` behind their features; this module holds what
+//! `up`, `down`, `status` and `verify` are in the modules `postgres`, `mysql` and `sqlite` behind their features; this module holds what
 //! they share. The SQL is in `migrations/<backend>/NNNN_name/{up,down}.sql`.
 
 mod catalog;
 mod error;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod print;
@@ -13,10 +15,12 @@ mod shared;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod status;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod transactional;
 
 pub use catalog::{Backend, EXPECTED_VERSION, Migration};
 pub use error::MigrationError;
 pub use print::{print_down, print_up};
-pub use status::{AppliedMigration, MigrationStatus, PendingRows};
+pub use status::{AppliedMigration, Direction, MigrationStatus, PendingRows, Unfinished};
 
 use catalog::{known_target, migrations};

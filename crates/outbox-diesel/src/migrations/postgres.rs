@@ -13,7 +13,8 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::print::create_versions;
-use super::shared::{COUNT_ROWS, Progress, known_version, matches_expected, status_of};
+use super::shared::{matches_expected, status_of};
+use super::transactional::{COUNT_ROWS, Progress, known_version};
 use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, known_target, migrations};
 use crate::Tables;
 use crate::sql::{Sql, bind};

@@ -1,18 +1,10 @@
-//! What the runners of both databases share.
+//! What the runners of all databases share.
 
 use outbox_core::ports::{StorageError, StorageErrorKind};
 use time::OffsetDateTime;
 
-use super::{AppliedMigration, Backend, EXPECTED_VERSION, MigrationError, MigrationStatus};
+use super::{Backend, EXPECTED_VERSION, MigrationStatus};
 use crate::{DEFAULT_PREFIX, Tables};
-
-/// How far one transaction of a migration run got.
-pub(super) enum Progress {
-    /// One migration was applied or reverted; there may be more.
-    Step(AppliedMigration),
-    /// There is nothing left to do.
-    Done,
-}
 
 /// Joins the known migrations with the rows (version, name, microseconds since 1970) of the version table.
 pub(super) fn status_of(backend: Backend, applied: Vec<(i32, String, i64)>) -> Vec<MigrationStatus> {
@@ -24,31 +16,22 @@ pub(super) fn status_of(backend: Backend, applied: Vec<(i32, String, i64)>) -> V
             version: known.version,
             name: known.name.to_owned(),
             applied_at: applied.iter().find(|row| row.0 == known.version).and_then(|row| time(row.2)),
+            unfinished: None,
         })
         .collect();
     let newer = applied.into_iter().filter(|row| row.0 > EXPECTED_VERSION);
-    all.extend(newer.map(|(version, name, micros)| MigrationStatus { version, name, applied_at: time(micros) }));
+    all.extend(newer.map(|(version, name, micros)| MigrationStatus {
+        version,
+        name,
+        applied_at: time(micros),
+        unfinished: None,
+    }));
     all
 }
 
-/// The version found, when this program may work on it.
-pub(super) fn known_version(found: i32) -> Result<i32, MigrationError> {
-    if found > EXPECTED_VERSION { Err(MigrationError::Newer { found }) } else { Ok(found) }
-}
-
-/// Pending messages and dead letters, each counted up to 10,000.
-pub(super) const COUNT_ROWS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM {{messages}} LIMIT 10000) AS m), \
-     (SELECT count(*) FROM (SELECT 1 FROM {{dead_letters}} LIMIT 10000) AS d)";
-
 /// Whether a schema of version `found` is the expected one; if not, what to run.
 pub(super) fn matches_expected(found: i32, tables: &Tables) -> Result<(), StorageError> {
-    let mut place = String::new();
-    if let Some(schema) = tables.schema() {
-        place.push_str(&format!(" --schema {schema}"));
-    }
-    if tables.prefix() != DEFAULT_PREFIX {
-        place.push_str(&format!(" --table-prefix {}", tables.prefix()));
-    }
+    let place = place(tables);
     let problem = match found {
         EXPECTED_VERSION => return Ok(()),
         0 => format!("there are no outbox tables ({} is missing)", tables.versions()),
@@ -69,6 +52,18 @@ pub(super) fn matches_expected(found: i32, tables: &Tables) -> Result<(), Storag
         StorageErrorKind::Refused,
         format!("{problem}: run `outbox migrate up --database URL{place}`"),
     ))
+}
+
+/// The options of a command that name these tables.
+pub(super) fn place(tables: &Tables) -> String {
+    let mut place = String::new();
+    if let Some(schema) = tables.schema() {
+        place.push_str(&format!(" --schema {schema}"));
+    }
+    if tables.prefix() != DEFAULT_PREFIX {
+        place.push_str(&format!(" --table-prefix {}", tables.prefix()));
+    }
+    place
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::print::create_versions;
-use super::shared::{Progress, known_version, status_of};
+use super::shared::status_of;
+use super::transactional::{COUNT_ROWS, Progress, known_version};
 use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, known_target, migrations};
 use crate::Tables;
 use crate::sql::{Sql, bind};
@@ -176,7 +177,7 @@ fn version(conn: &mut SqliteConnection, tables: &Tables) -> Result<i32, Migratio
 }
 
 fn refuse_to_lose_rows(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), MigrationError> {
-    let text = tables.render(super::shared::COUNT_ROWS);
+    let text = tables.render(COUNT_ROWS);
     let (pending, dead_letters) = Sql::<_, (BigInt, BigInt)>::new(&text, ())
         .get_result::<(i64, i64)>(conn)
         .map_err(MigrationError::database("count the messages"))?;

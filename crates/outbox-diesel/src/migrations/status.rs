@@ -11,6 +11,43 @@ pub struct MigrationStatus {
     pub name: String,
     /// When it was applied, by the database's clock; `None`: it was not.
     pub applied_at: Option<OffsetDateTime>,
+    /// Where it stands when it stopped half-way, which happens on MySQL only: DDL is not transactional there.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// Where a migration stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Where it was going to.
+    pub direction: Direction,
+    /// Its statements that are done; the one after them may be done too.
+    pub done: usize,
+    /// Its statements.
+    pub of: usize,
+}
+
+/// The way of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// It was being applied.
+    Up,
+    /// It was being reverted.
+    Down,
+}
+
+impl std::fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} stopped after {} of {} statements", self.direction, self.done, self.of)
+    }
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
 }
 
 /// A migration that `up` applied or `down` reverted.
