@@ -1,11 +1,13 @@
 //! Fault runs on real services (`cargo xtask faults`).
 //!
-//! Writers commit events while two relay processes are killed and paused and both servers are restarted. Afterwards a
-//! verifier that shares nothing with the product reads everything from the broker and compares it with what the
-//! database says was committed.
+//! Writers commit events while two relay processes are killed and paused and both servers are restarted. A verifier that
+//! shares nothing with the product reads everything from the broker and compares it with what the database says was
+//! committed. RabbitMQ has more to go wrong: alarms, unroutable messages, a queue that refuses.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // the program reports to the terminal
 
+mod broker;
 mod database;
+mod events;
 mod faults;
 mod leases;
 mod options;
@@ -15,7 +17,7 @@ mod process;
 mod relay;
 mod report;
 mod run;
-mod topic;
+mod servers;
 mod verify;
 mod writers;
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Fault runs of the transactional outbox on real services.
 #[derive(Debug, Parser)]
@@ -30,6 +30,58 @@ pub(crate) struct RunOptions {
     /// Lease of the relays, for example 3s or 1500ms
     #[arg(long, default_value = "3s", value_parser = duration)]
     pub(crate) lease: Duration,
+    /// Database of the run
+    #[arg(long, value_enum, default_value = "postgres")]
+    pub(crate) database: DatabaseKind,
+    /// Broker of the run
+    #[arg(long, value_enum, default_value = "kafka")]
+    pub(crate) broker: BrokerKind,
+    /// What an unroutable message does on RabbitMQ: its route pauses, or it becomes a dead letter
+    #[arg(long, value_enum, default_value = "pause")]
+    pub(crate) unroutable: Unroutable,
+}
+
+/// A database that runs can be made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DatabaseKind {
+    Postgres,
+    Mysql,
+}
+
+/// A broker that runs can be made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BrokerKind {
+    Kafka,
+    Rabbitmq,
+}
+
+/// What becomes of a message that no queue takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Unroutable {
+    /// Its route pauses until the message finds a queue.
+    Pause,
+    /// It becomes a dead letter.
+    Reject,
+}
+
+impl DatabaseKind {
+    /// The product, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Mysql => "MariaDB",
+        }
+    }
+}
+
+impl BrokerKind {
+    /// The product, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "Kafka",
+            Self::Rabbitmq => "RabbitMQ",
+        }
+    }
 }
 
 /// What a relay process needs to know.
@@ -39,8 +91,11 @@ pub(crate) struct RelayOptions {
     pub(crate) name: String,
     #[arg(long)]
     pub(crate) database: String,
+    /// Address of a Kafka broker, or an AMQP URL
     #[arg(long)]
-    pub(crate) kafka: String,
+    pub(crate) broker: String,
+    #[arg(long, value_enum, default_value = "pause")]
+    pub(crate) unroutable: Unroutable,
     #[arg(long, value_parser = duration)]
     pub(crate) lease: Duration,
     #[arg(long)]

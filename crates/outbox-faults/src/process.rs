@@ -2,6 +2,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,13 +11,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use xtask::deadline;
 
+use crate::options::Unroutable;
+
 /// Where the relays of a run find everything.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) database: String,
-    pub(crate) kafka: String,
+    pub(crate) broker: String,
+    pub(crate) unroutable: Unroutable,
     pub(crate) lease: Duration,
     pub(crate) max_in_flight: usize,
+    /// Names of the ordering keys.
+    pub(crate) keys: Arc<[String]>,
     /// Events that are committed at once right before a fault.
     pub(crate) burst: u64,
     /// Folder of the relays' logs.
@@ -34,7 +40,7 @@ pub(crate) struct RelayProcess {
 }
 
 /// What a relay says of itself, one line of JSON at a time.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct RelayTally {
     pub(crate) published: u64,
     pub(crate) settled: u64,
@@ -43,6 +49,8 @@ pub(crate) struct RelayTally {
     pub(crate) sessions: u64,
     pub(crate) dead: u64,
     pub(crate) retried: u64,
+    /// What its health says is wrong.
+    pub(crate) health: Vec<String>,
 }
 
 impl RelayProcess {
@@ -52,7 +60,8 @@ impl RelayProcess {
         let output = surroundings.folder.join(format!("{name}.stats"));
         let log = File::create(surroundings.folder.join(format!("{name}.log"))).context("the log of a relay")?;
         let mut child = Command::new(program)
-            .args(["relay", "--name", name, "--database", &surroundings.database, "--kafka", &surroundings.kafka])
+            .args(["relay", "--name", name, "--database", &surroundings.database, "--broker", &surroundings.broker])
+            .args(["--unroutable", unroutable(surroundings.unroutable)])
             .args(["--lease", &format!("{}ms", surroundings.lease.as_millis())])
             .args(["--max-in-flight", &surroundings.max_in_flight.to_string()])
             .stdin(Stdio::piped())
@@ -113,6 +122,14 @@ impl Drop for RelayProcess {
         // Both fail only when it has ended and was collected.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The policy as an argument.
+fn unroutable(policy: Unroutable) -> &'static str {
+    match policy {
+        Unroutable::Pause => "pause",
+        Unroutable::Reject => "reject",
     }
 }
 

@@ -1,10 +1,11 @@
 use std::{
     io::{Read, Write},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use outbox::{KafkaTransport, PostgresStorage, Relay, RelayConfig, RelayHandle};
+use outbox::{KafkaTransport, PostgresStorage, Relay, RelayConfig, RelayHandle, Storage, Transport};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{options::RelayOptions, process::RelayTally};
@@ -21,16 +22,15 @@ pub(crate) fn run(options: RelayOptions) -> Result<()> {
 
 async fn relay(options: RelayOptions) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let storage = PostgresStorage::connect(&options.database).await?;
-    // The source names the run that published a record, so that the verifier can tell them apart.
-    let transport = KafkaTransport::builder(&options.kafka).source(format!("/{}", options.name)).build()?;
+    let storage = storage(&options.database).await?;
+    let transport = transport(&options)?;
     let config = RelayConfig {
         name: options.name,
         lease_duration: options.lease,
         max_in_flight: options.max_in_flight,
         ..RelayConfig::default()
     };
-    let relay = Relay::builder(storage, transport).config(config).build()?;
+    let relay = Relay::builder_from(storage, transport).config(config).build()?;
     let handle = relay.handle();
     let shutdown = async {
         terminate.recv().await;
@@ -44,6 +44,16 @@ async fn relay(options: RelayOptions) -> Result<()> {
         bail!("the drain was cut by its deadline");
     }
     Ok(())
+}
+
+async fn storage(url: &str) -> Result<Arc<dyn Storage>> {
+    Ok(Arc::new(PostgresStorage::connect(url).await?))
+}
+
+fn transport(options: &RelayOptions) -> Result<Arc<dyn Transport>> {
+    // The source names the run that published a record, so that the verifier can tell them apart.
+    let source = format!("/{}", options.name);
+    Ok(Arc::new(KafkaTransport::builder(&options.broker).source(source).build()?))
 }
 
 async fn report(handle: &RelayHandle) -> anyhow::Error {
@@ -65,6 +75,7 @@ fn write_tally(handle: &RelayHandle) -> Result<()> {
         sessions: stats.sessions,
         dead: stats.dead,
         retried: stats.retried,
+        health: handle.health().reasons.iter().map(ToString::to_string).collect(),
     };
     let mut line = serde_json::to_vec(&tally)?;
     line.push(b'\n');

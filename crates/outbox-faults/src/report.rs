@@ -21,10 +21,12 @@ pub(crate) fn print(outcome: &Outcome) -> Result<bool> {
     let mut wrong = Vec::new();
     println!("{}", faults(outcome, &after, &mut wrong));
     println!("{}", totals(outcome, before, &mut wrong));
+    said(outcome);
     for (what, examples) in [
         ("lost", &outcome.findings.lost),
         ("ghost", &outcome.findings.ghosts),
         ("out of order", &outcome.findings.disorder),
+        ("dead letter", &outcome.findings.wrongly_dead),
     ] {
         examples.iter().take(EXAMPLES).for_each(|example| println!("{what}: {example}"));
     }
@@ -49,8 +51,9 @@ fn faults(outcome: &Outcome, duplicates: &[usize], wrong: &mut Vec<String>) -> T
     let limit = outcome.options.lease + TAKE_OVER_MARGIN;
     for (number, (fault, &duplicates)) in outcome.injected.iter().zip(duplicates).enumerate() {
         let number = number + 1;
-        let name = fault.step.fault.text();
+        let name = fault.step.fault.text(outcome.options.database, outcome.options.broker);
         let window = WINDOW * fault.step.fault.affected_relays();
+        wrong.extend(fault.wrong.iter().map(|what| format!("fault {number} ({name}): {what}")));
         if duplicates > window {
             wrong.push(format!("fault {number} ({name}) made {duplicates} duplicates, its window is {window}"));
         }
@@ -69,7 +72,7 @@ fn faults(outcome: &Outcome, duplicates: &[usize], wrong: &mut Vec<String>) -> T
         }
         table.add_row([
             number.to_string(),
-            name.to_owned(),
+            name,
             shards,
             taken_over,
             again.map_or(String::new(), seconds),
@@ -91,7 +94,7 @@ fn delivered_again(outcome: &Outcome, fault: &Injected) -> Option<Duration> {
         }
         None => true,
     };
-    let later = outcome.records.iter().filter(|record| record.appended_at_ms >= fault.possible_at_ms);
+    let later = outcome.read.records.iter().filter(|record| record.appended_at_ms >= fault.possible_at_ms);
     let first = later.filter(is_again).map(|record| record.appended_at_ms).min()?;
     Some(Duration::from_millis(u64::try_from(first - fault.possible_at_ms).unwrap_or_default()))
 }
@@ -104,7 +107,7 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         ("ghosts", findings.ghosts.len()),
         ("order violations", findings.disorder.len()),
         ("duplicates before any fault", unexplained),
-        ("dead letters", usize::try_from(outcome.dead_letters).unwrap_or(usize::MAX)),
+        ("wrong dead letters", findings.wrongly_dead.len()),
     ] {
         if count > 0 {
             wrong.push(format!("{count} {what}"));
@@ -117,7 +120,9 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         ("events committed", outcome.committed.to_string()),
         ("events rolled back on purpose", outcome.writers.rolled_back.to_string()),
         ("transactions cut off by a server", outcome.writers.failed.to_string()),
-        ("records read from the broker", outcome.records.len().to_string()),
+        ("records read from the broker", outcome.read.records.len().to_string()),
+        ("given out again by the broker", outcome.read.redelivered.to_string()),
+        ("dead letters of unroutable events", findings.rightly_dead.to_string()),
         ("lost", findings.lost.len().to_string()),
         ("ghosts", findings.ghosts.len().to_string()),
         ("order violations", findings.disorder.len().to_string()),
@@ -131,6 +136,15 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         table.add_row([name.to_owned(), value]);
     }
     table
+}
+
+/// What the relays said of the faults that they must explain.
+fn said(outcome: &Outcome) {
+    for (number, fault) in outcome.injected.iter().enumerate() {
+        if let Some(health) = &fault.health {
+            println!("during fault {}: {health}", number + 1);
+        }
+    }
 }
 
 fn seconds(time: Duration) -> String {

@@ -9,17 +9,19 @@ use std::{
 use anyhow::{Context, Result};
 use rand::{RngExt as _, SeedableRng, rngs::StdRng};
 use tokio::runtime::Runtime;
-use xtask::{deadline, folders, interrupt, services::Services};
+use xtask::{deadline, folders, interrupt};
 
 use crate::{
-    database::{self, AGGREGATE_TYPE},
+    broker::Read,
+    database, events,
     faults::{Injected, Stage},
-    options::RunOptions,
+    options::{BrokerKind, RunOptions, Unroutable},
     pace::Pace,
     plan::{self, Step},
     process::{RelayTally, Surroundings},
-    report, topic,
-    verify::{self, Findings, Record},
+    report,
+    servers::Servers,
+    verify::{self, Findings},
     writers::{WriterTally, Writers},
 };
 
@@ -44,8 +46,7 @@ pub(crate) struct Outcome {
     pub(crate) writers: WriterTally,
     pub(crate) relays: Vec<RelayTally>,
     pub(crate) committed: usize,
-    pub(crate) dead_letters: i64,
-    pub(crate) records: Vec<Record>,
+    pub(crate) read: Read,
     pub(crate) shards: std::collections::HashMap<String, i16>,
     pub(crate) findings: Findings,
 }
@@ -66,35 +67,43 @@ pub(crate) fn run(options: &RunOptions) -> Result<bool> {
 }
 
 fn measure(options: &RunOptions, seed: u64, runtime: &Runtime, folder: &std::path::Path) -> Result<Outcome> {
-    let services = Services::start_own()?;
-    let (database, kafka) = (services.postgres.url().to_owned(), services.kafka.bootstrap().to_owned());
-    runtime.block_on(database::create(&database))?;
-    runtime.block_on(topic::create(&kafka, AGGREGATE_TYPE))?;
-    let shards = runtime.block_on(database::shards(&database))?;
-    let plan = plan::plan(options.events, RELAYS, seed);
+    let servers = Servers::start(options)?;
+    let database = servers.database_url(runtime)?;
+    let strays = if options.broker == BrokerKind::Rabbitmq { events::STRAYS } else { 0 };
+    let keys: Arc<[String]> = events::keys(strays).into();
+    runtime.block_on(async { database::connect(&database).await?.create(&keys).await })?;
+    let broker = servers.open_broker(runtime, options)?;
+    let shards = runtime.block_on(database::shards(&database, &keys))?;
+    let plan = plan::plan(options, RELAYS, seed);
     let surroundings = Surroundings {
         database: database.clone(),
-        kafka: kafka.clone(),
+        broker: servers.broker_address().to_owned(),
+        unroutable: options.unroutable,
         lease: options.lease,
         max_in_flight: WINDOW,
+        keys: keys.clone(),
         // Half of all events come in bursts right before the faults.
         burst: options.events / (plan.len() as u64 * 2),
         folder: folder.to_owned(),
     };
     let pace = Arc::new(Pace::new(options.events));
-    let mut stage = Stage::open(runtime, services, surroundings, RELAYS, pace.clone())?;
+    let mut stage = Stage::open(runtime, (servers, broker), surroundings, RELAYS, pace.clone())?;
     let began_at = Instant::now();
-    let writers = runtime.block_on(async { Writers::start(&database, &pace, seed) });
-    let injected = inject_all(&mut stage, &pace, options.events, &plan, seed)?;
+    let writers = runtime.block_on(async { Writers::start(&database, &keys, &pace, seed) });
+    let injected = inject_all(&mut stage, &pace, options, &plan, seed)?;
     pace.release(options.events, Duration::from_millis(1));
     let writers = runtime.block_on(writers.finish(WRITERS_LIMIT))?;
-    let remaining = drained(&mut stage, runtime, &database)?;
-    let (services, relays) = stage.close()?;
+    drained(&mut stage, runtime, &database)?;
+    let (servers, broker, relays) = stage.close()?;
 
-    let committed = runtime.block_on(database::committed(&database))?;
-    let records = topic::read_all(&kafka, AGGREGATE_TYPE, READ_LIMIT)?;
-    drop(services);
-    let findings = verify::verify(&committed, &records);
+    let (committed, dead) = runtime.block_on(async {
+        let mut conn = database::connect(&database).await?;
+        Ok::<_, anyhow::Error>((conn.committed().await?, conn.dead_letters().await?))
+    })?;
+    let read = broker.read_all(runtime, READ_LIMIT)?;
+    drop(servers);
+    let strays_die = strays > 0 && options.unroutable == Unroutable::Reject;
+    let findings = verify::verify(&committed, &read.records, &dead, strays_die);
     Ok(Outcome {
         options: options.clone(),
         seed,
@@ -103,22 +112,28 @@ fn measure(options: &RunOptions, seed: u64, runtime: &Runtime, folder: &std::pat
         writers,
         relays,
         committed: committed.len(),
-        dead_letters: remaining,
-        records,
+        read,
         shards,
         findings,
     })
 }
 
 /// Injects the faults one after the other, while the writers get an equal share of the events for each.
-fn inject_all(stage: &mut Stage<'_>, pace: &Pace, events: u64, plan: &[Step], seed: u64) -> Result<Vec<Injected>> {
+fn inject_all(
+    stage: &mut Stage<'_>,
+    pace: &Pace,
+    options: &RunOptions,
+    plan: &[Step],
+    seed: u64,
+) -> Result<Vec<Injected>> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut injected = Vec::new();
     for (number, &step) in plan.iter().enumerate() {
-        let share = events * (number as u64 + 1) / (plan.len() as u64 + 1);
+        let share = options.events * (number as u64 + 1) / (plan.len() as u64 + 1);
         pace.release(share, FAULT_TIME);
         quiet(stage, Duration::from_millis(rng.random_range(QUIET_MS)))?;
-        announce(number, plan.len(), step, pace);
+        let name = step.fault.text(options.database, options.broker);
+        println!("fault {:>2} of {}: {name} ({} events committed)", number + 1, plan.len(), pace.committed());
         injected.push(stage.inject(step)?);
     }
     Ok(injected)
@@ -130,16 +145,12 @@ fn quiet(stage: &mut Stage<'_>, time: Duration) -> Result<()> {
     stage.check()
 }
 
-fn announce(number: usize, of: usize, step: Step, pace: &Pace) {
-    println!("fault {:>2} of {of}: {} ({} events committed)", number + 1, step.fault.text(), pace.committed());
-}
-
-/// Waits until the outbox is empty; the dead letters that there are.
-fn drained(stage: &mut Stage<'_>, runtime: &Runtime, database: &str) -> Result<i64> {
+/// Waits until the outbox is empty.
+fn drained(stage: &mut Stage<'_>, runtime: &Runtime, database: &str) -> Result<()> {
     deadline::wait("the outbox is empty", DRAIN_LIMIT, || {
         stage.check()?;
-        let remaining = runtime.block_on(database::remaining(database))?;
-        Ok((remaining.pending == 0).then_some(remaining.dead_letters))
+        let pending = runtime.block_on(async { database::connect(database).await?.all_pending().await })?;
+        Ok((pending == 0).then_some(()))
     })
 }
 

@@ -1,20 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use diesel::{
-    QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Text, Uuid as SqlUuid},
-};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use outbox::{NewMessage, PostgresOutbox};
+use outbox::NewMessage;
 use rand::{RngExt as _, SeedableRng, rngs::StdRng, seq::index};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::{
-    database::{self, AGGREGATE_TYPE, BURST, KEYS},
+    database::{self, Connection},
+    events::{self, BURST, Body, EVENT},
     pace::Pace,
-    topic::Body,
 };
 
 const WRITERS: u64 = 8;
@@ -43,38 +37,22 @@ pub(crate) struct WriterTally {
     pub(crate) last_failure: Option<String>,
 }
 
-#[derive(QueryableByName)]
-struct Counter {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-/// How a transaction ended early.
-#[derive(Debug)]
-enum Stop {
-    RolledBack(u64),
-    Failed(anyhow::Error),
-}
-
-impl From<diesel::result::Error> for Stop {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<anyhow::Error> for Stop {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
-    }
+/// What a transaction does.
+struct Work {
+    /// Keys and how many events each gets, in the order of the keys: locks in one order, so that writers cannot deadlock.
+    changes: Vec<(String, i64)>,
+    /// The wait between the last append and the end.
+    delay: Duration,
+    rolls_back: bool,
 }
 
 impl Writers {
     /// Starts them on the current runtime. Each has a connection and a seed of its own.
-    pub(crate) fn start(url: &str, pace: &Arc<Pace>, seed: u64) -> Self {
+    pub(crate) fn start(url: &str, keys: &Arc<[String]>, pace: &Arc<Pace>, seed: u64) -> Self {
         let mut tasks = JoinSet::new();
         for number in 0..WRITERS {
             let rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(number));
-            tasks.spawn(write(url.to_owned(), pace.clone(), rng));
+            tasks.spawn(write(url.to_owned(), keys.clone(), pace.clone(), rng));
         }
         Self { tasks }
     }
@@ -95,8 +73,7 @@ impl Writers {
     }
 }
 
-async fn write(url: String, pace: Arc<Pace>, mut rng: StdRng) -> Result<WriterTally> {
-    let outbox = PostgresOutbox::default();
+async fn write(url: String, keys: Arc<[String]>, pace: Arc<Pace>, mut rng: StdRng) -> Result<WriterTally> {
     let mut tally = WriterTally::default();
     let mut connection = None;
     while !pace.is_done() {
@@ -111,10 +88,11 @@ async fn write(url: String, pace: Arc<Pace>, mut rng: StdRng) -> Result<WriterTa
             }
             continue;
         };
-        match transaction(conn, &outbox, &mut rng).await {
+        let work = Work::choose(&keys, &mut rng);
+        match transaction(conn.as_mut(), EVENT, &work).await {
+            Ok(events) if work.rolls_back => tally.rolled_back += events,
             Ok(events) => pace.add(events),
-            Err(Stop::RolledBack(events)) => tally.rolled_back += events,
-            Err(Stop::Failed(error)) => {
+            Err(error) => {
                 tally.failed += 1;
                 tally.last_failure = Some(format!("{error:#}"));
                 connection = None;
@@ -125,65 +103,51 @@ async fn write(url: String, pace: Arc<Pace>, mut rng: StdRng) -> Result<WriterTa
 }
 
 /// Commits about this many events at once, so that a relay that is hit right afterwards has its window full; how many.
-pub(crate) async fn burst(conn: &mut AsyncPgConnection, events: u64) -> Result<u64> {
-    let keys = i64::try_from(KEYS)?;
-    let each = (i64::try_from(events)? / keys).max(1);
-    let outbox = PostgresOutbox::default();
-    conn.transaction::<_, anyhow::Error, _>(async |conn| {
-        let mut events = 0;
-        for key in 0..KEYS {
-            events += change(conn, &outbox, BURST, &database::key(key), each).await?;
-        }
-        Ok(events)
-    })
-    .await
+pub(crate) async fn burst(conn: &mut dyn Connection, keys: &[String], events: u64) -> Result<u64> {
+    let each = (i64::try_from(events)? / i64::try_from(keys.len())?).max(1);
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    let changes = keys.into_iter().map(|key| (key, each)).collect();
+    transaction(conn, BURST, &Work { changes, delay: Duration::ZERO, rolls_back: false }).await
 }
 
-/// Changes a few keys and appends the events of each change; how many.
-async fn transaction(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, rng: &mut StdRng) -> Result<u64, Stop> {
-    let amount = rng.random_range(1..=KEYS_PER_TRANSACTION);
-    let mut keys: Vec<usize> = index::sample(rng, KEYS, amount).into_vec();
-    keys.sort_unstable(); // locks in one order, so that writers cannot deadlock
-    let changes: Vec<(String, i64)> =
-        keys.into_iter().map(|key| (database::key(key), rng.random_range(1..=EVENTS_PER_KEY))).collect();
-    let delay = Duration::from_millis(rng.random_range(0..=COMMIT_DELAY_MS));
-    let rolls_back = rng.random_bool(ROLLBACKS);
-    conn.transaction(async |conn| {
-        let mut events = 0;
-        for (key, count) in &changes {
-            events += change(conn, outbox, "fault-run.event", key, *count).await?;
-        }
-        tokio::time::sleep(delay).await;
-        if rolls_back { Err(Stop::RolledBack(events)) } else { Ok(events) }
-    })
-    .await
-}
-
-async fn change(
-    conn: &mut AsyncPgConnection,
-    outbox: &PostgresOutbox,
-    kind: &str,
-    key: &str,
-    count: i64,
-) -> Result<u64> {
-    let counter: Counter = sql_query("UPDATE counters SET n = n + $1 WHERE key = $2 RETURNING n")
-        .bind::<BigInt, _>(count)
-        .bind::<Text, _>(key)
-        .get_result(conn)
-        .await?;
-    let numbers: Vec<i64> = (counter.n - count + 1..=counter.n).collect();
-    let mut messages = Vec::with_capacity(numbers.len());
-    for &n in &numbers {
-        let body = serde_json::to_vec(&Body { key: key.to_owned(), n })?;
-        messages.push(NewMessage::new(AGGREGATE_TYPE, kind, body).aggregate_id(key));
+impl Work {
+    fn choose(keys: &[String], rng: &mut StdRng) -> Self {
+        let amount = rng.random_range(1..=KEYS_PER_TRANSACTION);
+        let mut chosen: Vec<&String> = index::sample(rng, keys.len(), amount).into_iter().map(|n| &keys[n]).collect();
+        chosen.sort_unstable();
+        let changes = chosen.into_iter().map(|key| (key.clone(), rng.random_range(1..=EVENTS_PER_KEY))).collect();
+        let delay = Duration::from_millis(rng.random_range(0..=COMMIT_DELAY_MS));
+        Self { changes, delay, rolls_back: rng.random_bool(ROLLBACKS) }
     }
-    let ids: Vec<Uuid> = outbox.append_all(conn, &messages).await?;
-    let events = ids.len() as u64;
-    sql_query("INSERT INTO record SELECT id, $2, n FROM unnest($1, $3) AS event (id, n)")
-        .bind::<Array<SqlUuid>, _>(ids)
-        .bind::<Text, _>(key)
-        .bind::<Array<BigInt>, _>(numbers)
-        .execute(conn)
-        .await?;
+}
+
+/// Changes a few keys, appends the events of each change, and commits or rolls back; how many events.
+async fn transaction(conn: &mut dyn Connection, kind: &str, work: &Work) -> Result<u64> {
+    conn.begin().await?;
+    let mut events = 0;
+    for (key, count) in &work.changes {
+        events += change(conn, kind, key, *count).await?;
+    }
+    tokio::time::sleep(work.delay).await;
+    if work.rolls_back {
+        conn.roll_back().await?
+    } else {
+        conn.commit().await?
+    }
     Ok(events)
+}
+
+async fn change(conn: &mut dyn Connection, kind: &str, key: &str, count: i64) -> Result<u64> {
+    let last = conn.count_up(key, count).await?;
+    let numbers = last - count + 1..=last;
+    let mut messages = Vec::new();
+    for n in numbers.clone() {
+        let body = serde_json::to_vec(&Body { key: key.to_owned(), n })?;
+        messages.push(NewMessage::new(events::aggregate_type(key), kind, body).aggregate_id(key));
+    }
+    let ids = conn.append(&messages).await?;
+    let events: Vec<_> = ids.into_iter().zip(numbers).collect();
+    conn.record(key, &events).await?;
+    Ok(events.len() as u64)
 }

@@ -8,25 +8,17 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     message::{BorrowedMessage, Headers as _},
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::verify::Record;
+use crate::{events::Body, verify::Record};
 
 /// Partitions of the topic.
 const PARTITIONS: i32 = 8;
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
-/// The payload of an event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Body {
-    pub(crate) key: String,
-    pub(crate) n: i64,
-}
-
 /// Creates the topic. Its records carry the time at which the *broker* appended them.
-pub(crate) async fn create(brokers: &str, topic: &str) -> Result<()> {
+pub(super) async fn create(brokers: &str, topic: &str) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let new =
         NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");
@@ -39,7 +31,7 @@ pub(crate) async fn create(brokers: &str, topic: &str) -> Result<()> {
 
 /// Every record of the topic, in the order of each partition. Fails when the beginning of a partition is gone or its end is not
 /// reached within `limit`.
-pub(crate) fn read_all(brokers: &str, topic: &str, limit: Duration) -> Result<Vec<Record>> {
+pub(super) fn read_all(brokers: &str, topic: &str, limit: Duration) -> Result<Vec<Record>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "fault-run-verifier")

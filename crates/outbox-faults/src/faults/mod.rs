@@ -1,3 +1,7 @@
+//! The relays of a run and what is done to them and to the servers.
+
+mod rabbitmq;
+
 use std::{
     collections::BTreeSet,
     sync::Arc,
@@ -8,14 +12,17 @@ use std::{
 use anyhow::Result;
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
-use xtask::{deadline, services::Services};
+use xtask::deadline;
 
 use crate::{
-    database,
+    broker::Broker,
+    database::{self, Connection},
+    events::{AGGREGATE_TYPE, BURST, STRAY_TYPE},
     leases::{self, Holding},
     pace::Pace,
     plan::{Fault, Step},
     process::{RelayProcess, RelayTally, Surroundings},
+    servers::Servers,
     writers,
 };
 
@@ -43,12 +50,17 @@ pub(crate) struct Injected {
     pub(crate) shards: BTreeSet<i16>,
     /// Until all of them had another owner; `None` when no relay was hit or they never had.
     pub(crate) taken_over: Option<Duration>,
+    /// What a relay's health said while it lasted, where that is part of the promise.
+    pub(crate) health: Option<String>,
+    /// What was not as promised while it lasted.
+    pub(crate) wrong: Vec<String>,
 }
 
-/// The two relays and the servers, and what can be done to them.
+/// The relays and the servers, and what can be done to them.
 pub(crate) struct Stage<'a> {
     runtime: &'a Runtime,
-    pub(crate) services: Services,
+    servers: Servers,
+    broker: Broker,
     surroundings: Surroundings,
     relays: Vec<RelayProcess>,
     /// Relays started so far; part of their names.
@@ -62,22 +74,20 @@ impl<'a> Stage<'a> {
     /// Starts the relays and waits until they share all shards.
     pub(crate) fn open(
         runtime: &'a Runtime,
-        services: Services,
+        (servers, broker): (Servers, Broker),
         surroundings: Surroundings,
         relays: usize,
         pace: Arc<Pace>,
     ) -> Result<Self> {
-        let mut stage =
-            Self { runtime, services, surroundings, relays: Vec::new(), started: 0, ended: Vec::new(), pace };
+        let (started, ended) = (0, Vec::new());
+        let mut stage = Self { runtime, servers, broker, surroundings, relays: Vec::new(), started, ended, pace };
         for _ in 0..relays {
             let relay = stage.start_relay()?;
             stage.relays.push(relay);
         }
         deadline::wait("all relays own shards", START_LIMIT, || {
             stage.check()?;
-            let rows = stage
-                .runtime
-                .block_on(async { leases::look(&mut database::connect(&stage.surroundings.database).await?).await })?;
+            let rows = stage.observe(async |conn| conn.leases().await)?;
             let owners: BTreeSet<_> = rows.iter().map(|row| row.owner).collect();
             Ok((owners.len() == relays && !owners.contains(&None)).then_some(()))
         })?;
@@ -95,26 +105,23 @@ impl<'a> Stage<'a> {
         match step.fault {
             Fault::Kill => self.kill(step),
             Fault::Pause => self.pause(step),
-            Fault::PostgresRestart => self.server(step, |services| services.postgres.restart()),
-            Fault::PostgresCrash => self.server(step, |services| {
-                services.postgres.kill()?;
-                services.postgres.start()
-            }),
-            Fault::KafkaRestart => self.server(step, |services| services.kafka.restart()),
-            Fault::KafkaCrash => self.server(step, |services| {
-                services.kafka.kill()?;
-                services.kafka.start()
-            }),
+            Fault::DatabaseRestart => self.server(step, Servers::restart_database),
+            Fault::DatabaseCrash => self.server(step, Servers::crash_database),
+            Fault::BrokerRestart => self.server(step, Servers::restart_broker),
+            Fault::BrokerCrash => self.server(step, Servers::crash_broker),
+            Fault::Alarm => self.alarm(step),
+            Fault::Unroutable => self.unroutable(step),
+            Fault::Overflow => self.overflow(step),
         }
     }
 
     /// Lets the relays drain, and returns what all relays of the run said of themselves.
-    pub(crate) fn close(mut self) -> Result<(Services, Vec<RelayTally>)> {
+    pub(crate) fn close(mut self) -> Result<(Servers, Broker, Vec<RelayTally>)> {
         for mut relay in std::mem::take(&mut self.relays) {
             relay.shut_down(DRAIN_LIMIT)?;
             self.ended.push(relay.tally());
         }
-        Ok((self.services, self.ended))
+        Ok((self.servers, self.broker, self.ended))
     }
 
     fn kill(&mut self, step: Step) -> Result<Injected> {
@@ -140,12 +147,11 @@ impl<'a> Stage<'a> {
         Ok(relay_hit(step, self.relays[step.victim].name(), begun_at_ms, holding, taken_over))
     }
 
-    fn server(&mut self, step: Step, fault: impl FnOnce(&mut Services) -> Result<()>) -> Result<Injected> {
+    fn server(&mut self, step: Step, fault: impl FnOnce(&mut Servers) -> Result<()>) -> Result<Injected> {
         self.burst()?;
         let begun_at_ms = now_ms();
-        fault(&mut self.services)?;
-        let (victim, shards, taken_over) = (None, BTreeSet::new(), None);
-        Ok(Injected { step, victim, begun_at_ms, possible_at_ms: now_ms(), shards, taken_over })
+        fault(&mut self.servers)?;
+        Ok(Injected::of_server(step, begun_at_ms, now_ms()))
     }
 
     /// Waits until a relay owns shards, commits a burst, and returns what the relay holds.
@@ -153,10 +159,7 @@ impl<'a> Stage<'a> {
         let holding = deadline::wait("the victim owns shards", START_LIMIT, || {
             self.check()?;
             let name = self.relays[relay].name();
-            let holding = self.runtime.block_on(async {
-                let mut conn = database::connect(&self.surroundings.database).await?;
-                leases::holding(&mut conn, name).await
-            })?;
+            let holding = self.observe(async |conn| leases::holding(conn, name).await)?;
             Ok((!holding.shards.is_empty()).then_some(holding))
         })?;
         self.burst()?;
@@ -165,22 +168,26 @@ impl<'a> Stage<'a> {
 
     /// Commits a burst and returns when the relays are in the middle of it, so that their windows are full.
     fn burst(&mut self) -> Result<()> {
-        let (database, size) = (&self.surroundings.database, self.surroundings.burst);
-        let committed = self.runtime.block_on(async {
-            let mut conn = database::connect(database).await?;
-            let committed = writers::burst(&mut conn, size).await?;
+        let (keys, size) = (self.surroundings.keys.clone(), self.surroundings.burst);
+        let committed = self.observe(async |conn| {
+            let committed = writers::burst(conn, &keys, size).await?;
             let since = Instant::now();
-            while database::burst_left(&mut conn).await? == committed && since.elapsed() < BURST_LIMIT {}
-            Ok::<_, anyhow::Error>(committed)
+            while burst_left(conn).await? == committed && since.elapsed() < BURST_LIMIT {}
+            Ok(committed)
         })?;
         self.pace.add(committed);
         Ok(())
     }
 
     fn taken_over(&self, holding: &Holding, since: Instant) -> Result<Option<Duration>> {
+        self.observe(async |conn| leases::taken_over(conn, holding, since, TAKE_OVER_LIMIT).await)
+    }
+
+    /// Does something with a fresh connection to the database.
+    fn observe<T>(&self, look: impl AsyncFnOnce(&mut dyn Connection) -> Result<T>) -> Result<T> {
         self.runtime.block_on(async {
             let mut conn = database::connect(&self.surroundings.database).await?;
-            leases::taken_over(&mut conn, holding, since, TAKE_OVER_LIMIT).await
+            look(conn.as_mut()).await
         })
     }
 
@@ -190,9 +197,22 @@ impl<'a> Stage<'a> {
     }
 }
 
+impl Injected {
+    fn of_server(step: Step, begun_at_ms: i64, possible_at_ms: i64) -> Self {
+        let (victim, shards, taken_over) = (None, BTreeSet::new(), None);
+        let (health, wrong) = (None, Vec::new());
+        Self { step, victim, begun_at_ms, possible_at_ms, shards, taken_over, health, wrong }
+    }
+}
+
 fn relay_hit(step: Step, name: &str, begun_at_ms: i64, holding: Holding, taken_over: Option<Duration>) -> Injected {
     let (victim, shards) = (Some(name.to_owned()), holding.shards);
-    Injected { step, victim, begun_at_ms, possible_at_ms: begun_at_ms, shards, taken_over }
+    Injected { victim, shards, taken_over, ..Injected::of_server(step, begun_at_ms, begun_at_ms) }
+}
+
+/// Events of bursts that are not settled yet.
+async fn burst_left(conn: &mut dyn Connection) -> Result<u64> {
+    Ok(conn.pending(AGGREGATE_TYPE, BURST).await? + conn.pending(STRAY_TYPE, BURST).await?)
 }
 
 /// The clock that the broker stamps records with: both run on this machine.
