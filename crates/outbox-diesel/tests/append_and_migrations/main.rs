@@ -1,30 +1,42 @@
 //! Appending in the caller's transaction, and the migrations, on real databases.
 #![allow(unreachable_pub)]
 
+#[cfg(feature = "mysql")]
+mod append_mysql;
+#[cfg(feature = "mysql")]
+mod append_mysql_bulk;
 #[cfg(feature = "postgres")]
 mod append_postgres;
 #[cfg(feature = "postgres")]
 mod append_postgres_bulk;
 #[cfg(feature = "sqlite")]
 mod append_sqlite;
+#[cfg(feature = "mysql")]
+mod migrations_mysql;
+#[cfg(feature = "mysql")]
+mod migrations_mysql_stopped;
 #[cfg(feature = "postgres")]
 mod migrations_postgres;
 #[cfg(feature = "sqlite")]
 mod migrations_sqlite;
+#[cfg(feature = "mysql")]
+mod mysql_schema;
+#[cfg(feature = "mysql")]
+mod plain_inserts_mysql;
 #[cfg(feature = "postgres")]
 mod postgres_schema;
 #[cfg(feature = "postgres")]
 mod roles;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod statements;
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 fn message(key: &str) -> outbox_core::NewMessage {
     outbox_core::NewMessage::new("order", "order.placed", b"{\"secret\":\"pa55word\"}".to_vec()).aggregate_id(key)
 }
 
 /// Messages that no database may see, and the field that the error names.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 fn invalid_messages() -> Vec<(outbox_core::NewMessage, &'static str)> {
     vec![
         (message("a\0b"), "NUL"),

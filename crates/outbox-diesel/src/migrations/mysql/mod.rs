@@ -145,7 +145,12 @@ async fn down_locked(
     let mut done = Vec::new();
     loop {
         let found = Versions::read(conn, tables).await?;
-        let Some(last) = migrations(Backend::Mysql, to, found.latest()).next_back() else { return Ok(done) };
+        let Some(last) = migrations(Backend::Mysql, to, found.latest()).next_back() else {
+            if found.latest() == 0 {
+                versions::drop_empty(conn, tables).await?;
+            }
+            return Ok(done);
+        };
         let resumed = found.unfinished.filter(|(_, at)| at.direction == Direction::Down).map(|(_, at)| at.done);
         match rows {
             PendingRows::Keep => {

@@ -131,6 +131,14 @@ pub(super) async fn reverted(
     commit(conn).await
 }
 
+/// Drops the table that `begin` left without a row when it stopped there.
+pub(super) async fn drop_empty(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<(), MigrationError> {
+    if exists(conn, tables, "schema").await? {
+        conn.batch_execute(&tables.render("DROP TABLE {{versions}}")).await.map_err(failed())?;
+    }
+    Ok(())
+}
+
 fn unfinished(version: i32, direction: &str, step: i32) -> Unfinished {
     let direction = if direction == "down" { Direction::Down } else { Direction::Up };
     let migration = Backend::Mysql.migrations().iter().find(|migration| migration.version == version);
