@@ -3,7 +3,8 @@
 --   mysql --host 127.0.0.1 --user root outbox < examples/mysql/insert.sql
 --
 -- The payload column holds bytes and takes any text. Keep sql_mode strict, as it is by default: without it the server changes what
--- does not fit instead of refusing it.
+-- does not fit instead of refusing it. Insert with VALUES, at most some hundred rows a statement, never with INSERT … SELECT or LOAD
+-- DATA, which take numbers for rows that come much later: the relay's order counts on rows that follow their numbers at once.
 
 START TRANSACTION;
 

@@ -27,6 +27,8 @@ mod plain_inserts_mysql;
 mod postgres_schema;
 #[cfg(feature = "postgres")]
 mod roles;
+#[cfg(feature = "mysql")]
+mod roles_mysql;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod statements;
 

@@ -17,7 +17,8 @@ const NAMES: [&str; 3] = ["orders_writer", "events_relay", "events_operator"];
 
 /// The SQL of the page, for this schema and with roles of this test alone.
 fn statements(schema: &str, suffix: &str) -> String {
-    let mut sql: String = PAGE.split("```sql\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
+    let postgres = PAGE.split("\n## MySQL and MariaDB\n").next().unwrap();
+    let mut sql: String = postgres.split("```sql\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
     for name in NAMES {
         sql = sql.replace(name, &format!("{name}_{suffix}"));
     }

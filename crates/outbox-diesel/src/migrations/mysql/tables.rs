@@ -61,7 +61,7 @@ pub(super) async fn begin_down_when_empty(
     conn.batch_execute(&format!("LOCK TABLES {} WRITE{locks}", tables.versions())).await.map_err(failed())?;
     let (mut pending, mut dead_letters) = (0, 0);
     for table in &there {
-        let text = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 10000) AS some");
+        let text = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 10000) AS found");
         let count = Sql::<_, BigInt>::new(&text, ()).get_result::<i64>(conn).await.map_err(failed())?;
         *if *table == tables.messages() { &mut pending } else { &mut dead_letters } = count;
     }
