@@ -10,6 +10,7 @@ use outbox_core::{Headers, Message};
 
 use super::sql::{META, NEXT_DUE, SKIMMED};
 use crate::postgres::row::{NotUtf8, PgRow, RowOf, big, int, lossy_text, small, text, time_of, uuid};
+use crate::reading::{Found, Undecodable};
 
 /// A row of a read or a sweep.
 #[derive(Debug)]
@@ -34,28 +35,6 @@ pub(super) struct Skimmed {
     pub(super) wake_at: Option<i64>,
     /// Whether something to be read follows at once.
     pub(super) found: bool,
-}
-
-/// A row of the messages table.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// Which part of the statement found it; see [`super::sql`].
-    pub(super) kind: i32,
-    /// Bytes of its payload, also when that was not loaded.
-    pub(super) payload_bytes: usize,
-    /// Whether the payload is in the message.
-    pub(super) loaded: bool,
-    /// In microseconds since 2000-01-01.
-    pub(super) wake_at: Option<i64>,
-    /// The message, or what can be said about a row that is none.
-    pub(super) message: Result<Message, Undecodable>,
-}
-
-/// A row that holds an impossible value.
-#[derive(Debug)]
-pub(super) struct Undecodable {
-    pub(super) position: Position,
-    pub(super) lane: Option<LaneKey>,
 }
 
 /// A payload that was loaded by itself: the number of the position asked for, from 1.
@@ -98,22 +77,6 @@ impl QueryableByName<Pg> for LoadedPayload {
     fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
         let row = &PgRow(row);
         Ok(Self { number: big(row, 0), payload: row.bytes(1, Bytes::copy_from_slice).unwrap_or_default() })
-    }
-}
-
-impl Found {
-    pub(super) fn position(&self) -> Position {
-        match &self.message {
-            Ok(message) => message.position(),
-            Err(undecodable) => undecodable.position,
-        }
-    }
-
-    pub(super) fn lane(&self) -> Option<LaneKey> {
-        match &self.message {
-            Ok(message) => message.lane(),
-            Err(undecodable) => undecodable.lane,
-        }
     }
 }
 

@@ -1,14 +1,11 @@
 //! Reading in a safe order: floors and segments by [`outbox_core::order`], one statement a read.
 
-mod appetite;
-mod due;
 mod found;
 mod ranges;
 mod skim;
 mod sort_out;
 mod sql;
 mod sweep;
-mod take;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -24,16 +21,13 @@ use super::parked::ParkedRow;
 use super::pool::Pool;
 use super::row::Micros;
 use super::shared::{Shared, Wake};
+use crate::reading::{Appetite, DueTimes, Found, SweepCursors, Take};
 use crate::sql::{Sql, bind};
-use appetite::Appetite;
-use due::DueTimes;
-use found::{Found, LoadedPayload, ReadRow, Skimmed};
+use found::{LoadedPayload, ReadRow, Skimmed};
 use ranges::LateRanges;
 use skim::{SKIM_ROWS, Skim};
 use sort_out::Asked;
 use sql::{DueBinds, ReadBinds, SkimBinds};
-use sweep::SweepCursors;
-use take::Take;
 
 pub(super) use sql::ReadStatements;
 

@@ -6,12 +6,10 @@ use outbox_core::order::{HotRange, Observed, Plan, SnapshotTracker};
 use outbox_core::ports::{ReadLimits, ShardId};
 
 use super::Reply;
-use super::due::{DueFrom, DueTimes};
-use super::found::Found;
 use super::ranges::{LateProgress, LateRanges};
 use super::skim::Skim;
 use super::sql::DUE;
-use super::take::{Take, Taken};
+use crate::reading::{DueFrom, DueTimes, Found, Take, Taken};
 
 /// What a read asked for.
 #[derive(Debug)]

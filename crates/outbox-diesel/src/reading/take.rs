@@ -6,34 +6,34 @@ use outbox_core::ports::{Batch, DeadReason, HeldHead, Position, ReadLimits, Refu
 use super::found::Found;
 
 /// Fills a batch.
-pub(super) struct Take<'l> {
+pub(crate) struct Take<'l> {
     limits: &'l ReadLimits,
     clock: i64,
-    pub(super) batch: Batch,
+    pub(crate) batch: Batch,
     /// Messages of `batch` whose payload is still to be loaded: index and position.
-    pub(super) unloaded: Vec<(usize, Position)>,
+    pub(crate) unloaded: Vec<(usize, Position)>,
     bytes: usize,
     /// Whether the byte limit cut the read.
-    pub(super) bytes_ran_out: bool,
+    pub(crate) bytes_ran_out: bool,
 }
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     /// It is in the batch, or needs nothing.
     Yes,
-    /// It waits until this time, in microseconds since 2000-01-01.
+    /// It waits until this time.
     Waits(i64),
     /// It did not fit: it and everything after it stay for the next read.
     No,
 }
 
 impl<'l> Take<'l> {
-    pub(super) fn new(limits: &'l ReadLimits, clock: i64) -> Self {
+    pub(crate) fn new(limits: &'l ReadLimits, clock: i64) -> Self {
         Self { limits, clock, batch: Batch::default(), unloaded: Vec::new(), bytes: 0, bytes_ran_out: false }
     }
 
-    pub(super) fn row(&mut self, found: Found) -> Taken {
+    pub(crate) fn row(&mut self, found: Found) -> Taken {
         let position = found.position();
         if let Some(wake_at) = found.wake_at.filter(|&wake_at| wake_at > self.clock) {
             let failed = found.message.as_ref().is_ok_and(|message| message.attempts > 0);
@@ -98,7 +98,7 @@ mod tests {
             occurred_at: time::OffsetDateTime::UNIX_EPOCH,
             attempts,
         };
-        Found { kind: super::super::sql::HOT, payload_bytes, loaded: false, wake_at, message: Ok(message) }
+        Found { kind: 0, payload_bytes, loaded: false, wake_at, message: Ok(message) }
     }
 
     const LIMITS: ReadLimits = ReadLimits { rows: 3, bytes: 100, max_message_bytes: 1000 };

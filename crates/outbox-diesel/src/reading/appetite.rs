@@ -7,7 +7,7 @@ const SLACK: usize = 2;
 
 /// Adapts to the size of payloads.
 #[derive(Debug)]
-pub(super) struct Appetite {
+pub(crate) struct Appetite {
     rows: usize,
 }
 
@@ -19,17 +19,17 @@ impl Default for Appetite {
 
 impl Appetite {
     /// Rows to ask for.
-    pub(super) fn rows(&self, limits: &ReadLimits) -> usize {
+    pub(crate) fn rows(&self, limits: &ReadLimits) -> usize {
         self.rows.min(limits.rows).max(1)
     }
 
     /// The largest payload that comes with its row: all of them together stay within twice the byte limit.
-    pub(super) fn inline_bytes(rows: usize, limits: &ReadLimits) -> usize {
+    pub(crate) fn inline_bytes(rows: usize, limits: &ReadLimits) -> usize {
         (limits.bytes.saturating_mul(SLACK) / rows.max(1)).min(limits.max_message_bytes)
     }
 
     /// Takes what a read of `asked` rows brought.
-    pub(super) fn learn(&mut self, taken: usize, bytes_ran_out: bool) {
+    pub(crate) fn learn(&mut self, taken: usize, bytes_ran_out: bool) {
         self.rows = if bytes_ran_out { taken + taken / 4 + 1 } else { self.rows.saturating_mul(2) };
     }
 }
