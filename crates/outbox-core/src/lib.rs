@@ -7,6 +7,7 @@
 //! Most programs use the facade crate `outbox`, which re-exports what is needed behind features.
 
 pub mod event;
+pub mod inbox;
 pub mod message;
 pub mod order;
 pub mod ports;
