@@ -185,7 +185,6 @@ impl WatchTracker {
                 state.returned(seq);
             }
         }
-        self.shards.values_mut().for_each(Shard::forget_known_outside);
     }
 
     /// What the next look must list; `None` when it is not time for one.
@@ -278,3 +277,8 @@ impl WatchMode {
         state.list(range, there, room);
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

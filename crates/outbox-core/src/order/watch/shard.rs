@@ -67,7 +67,7 @@ impl Shard {
         self.keys.keys().copied().filter(|&seq| !self.holds(seq))
     }
 
-    fn holds(&self, seq: i64) -> bool {
+    pub(super) fn holds(&self, seq: i64) -> bool {
         let next = self.pieces.partition_point(|piece| piece.upto < seq);
         self.pieces.get(next).is_some_and(|piece| piece.holds(seq))
     }
@@ -79,8 +79,14 @@ impl Shard {
     /// A read covered everything: what the look before it missed is gone.
     pub(super) fn forget_what_is_gone(&mut self) {
         self.keys.retain(|_, missing| !*missing);
+        let before = self.pieces.len();
         self.pieces.retain(|piece| piece.stage != Stage::Done);
-        self.join_watched();
+        if self.pieces.len() < before {
+            let mut known = std::mem::take(&mut self.known);
+            known.retain(|&seq| self.holds(seq));
+            self.known = known;
+            self.join_watched();
+        }
     }
 
     pub(super) fn grow_older(&mut self, replied_at: Instant, margin: Duration) {
@@ -109,12 +115,6 @@ impl Shard {
         if self.holds(seq) {
             self.known.insert(seq);
         }
-    }
-
-    pub(super) fn forget_known_outside(&mut self) {
-        let mut known = std::mem::take(&mut self.known);
-        known.retain(|&seq| self.holds(seq));
-        self.known = known;
     }
 
     /// Ranges to be looked at: ripe ones, and with `watched` those that are watched as ranges.
