@@ -87,7 +87,8 @@ impl Limits {
         self.name("content_type", &message.content_type)?;
         self.headers(message)?;
         for (field, time) in [("occurred_at", message.occurred_at), ("available_at", message.available_at)] {
-            if time.is_some_and(|time| !(1..=9999).contains(&time.to_offset(time::UtcOffset::UTC).year())) {
+            let year = time.map(|time| time.checked_to_offset(time::UtcOffset::UTC).map(|utc| utc.year()));
+            if year.is_some_and(|year| !year.is_some_and(|year| (1..=9999).contains(&year))) {
                 return Err(InvalidMessage::TimeOutOfRange { field });
             }
         }
@@ -170,6 +171,18 @@ mod tests {
             Err(InvalidMessage::TooLong { field: "aggregate_id", actual: 256, limit: 255, .. })
         ));
         assert_eq!(limits.check(&message().aggregate_id("")), Err(InvalidMessage::Empty { field: "aggregate_id" }));
+    }
+
+    #[test]
+    fn a_time_whose_year_in_utc_no_database_has_is_refused() {
+        let west = time::UtcOffset::from_hms(-1, 0, 0).unwrap();
+        let last = time::PrimitiveDateTime::MAX;
+        let limits = Limits::default();
+        assert_eq!(limits.check(&message().occurred_at(last.assume_utc())), Ok(()));
+        for beyond in [last.assume_offset(west), time::OffsetDateTime::UNIX_EPOCH - time::Duration::days(719_600)] {
+            let refused = Err(InvalidMessage::TimeOutOfRange { field: "available_at" });
+            assert_eq!(limits.check(&message().available_at(beyond)), refused);
+        }
     }
 
     #[test]

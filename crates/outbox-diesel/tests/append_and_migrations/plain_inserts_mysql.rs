@@ -123,7 +123,7 @@ async fn the_table_refuses_what_no_relay_could_deliver_in_strict_mode_and_withou
                 values.join(", ")
             ));
             let error = conn.batch_execute(&sql).await.expect_err(&sql).to_string();
-            assert!(mode != "" || error.contains(constraint), "{column} = {value}: {error}");
+            assert!(!mode.is_empty() || error.contains(constraint), "{column} = {value}: {error}");
         }
     }
     assert_eq!(database.messages().await, 0);
