@@ -16,6 +16,10 @@
 //! snapshot's `xmax` is above N, the transactions below N that still run at that snapshot are all that can write into it.
 //! Taking the running list of the read's own snapshot without a horizon is wrong: transactions at or above its `xmax` run too and
 //! are not in it.
+//!
+//! Most transactions of a busy database write no message at all, and relays' own removals are among them. One that is seen running and
+//! without any `seq` *after* the horizon was made can only take higher ones: no closed segment waits for it
+//! ([`Observed::idle`]).
 
 //!
 //! [`WatchTracker`] does the same for databases that do not say which transactions run, but show their rows to a dirty read.

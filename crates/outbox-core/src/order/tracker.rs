@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HotRange, LateRange, Plan, share_rows};
@@ -28,6 +29,18 @@ impl Snapshot {
     pub fn has_ended(&self, xid: u64) -> bool {
         xid < self.xmax && !self.running.contains(&xid)
     }
+
+    /// Whether a transaction was running that began before the horizon was made.
+    pub fn is_crowded(&self, horizon: Horizon) -> bool {
+        self.running.range(..horizon.next_xid).next().is_some()
+    }
+
+    fn without(&self, idle: &BTreeSet<u64>) -> Cow<'_, Self> {
+        if idle.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { xmax: self.xmax, running: self.running.difference(idle).copied().collect() })
+    }
 }
 
 /// Every `seq <= last_seq` was taken by a transaction with an id below `next_xid`.
@@ -49,6 +62,10 @@ pub struct Observed {
     /// Late ranges of which not all rows were taken, with the last `seq` taken (`after` when none was). The hot rows of
     /// such a shard must not be taken in this read.
     pub cut: Vec<(LateRange, i64)>,
+    /// Transactions that were seen running without any `seq`, after the horizon that the tracker knows was made and before
+    /// the statement ran. What they take from then on is above the horizon, so no closed segment waits for them. A transaction that
+    /// may have ended by then must not be in it. May be left empty: then they are watched.
+    pub idle: BTreeSet<u64>,
 }
 
 /// How segments are guarded. Everything but [`Horizon`](Self::Horizon) is a deliberate defect for the simulation.
@@ -172,13 +189,14 @@ impl SnapshotTracker {
             }
         }
         let (horizon, mode) = (self.horizon, self.mode);
+        let snapshot = observed.snapshot.without(&observed.idle);
         for (&shard, state) in &mut self.shards {
             let cut = observed
                 .cut
                 .iter()
                 .filter(|(range, _)| range.shard == shard)
                 .map(|&(range, taken)| (taken, range.upto));
-            state.advance(&observed.snapshot, horizon, mode, cut.collect());
+            state.advance(&snapshot, horizon, mode, cut.collect());
         }
     }
 

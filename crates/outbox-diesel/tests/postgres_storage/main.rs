@@ -4,6 +4,7 @@
 mod conformance;
 mod connections;
 mod database;
+mod idle_transactions;
 mod notify;
 mod order;
 mod plain_inserts;

@@ -11,7 +11,7 @@ fn tracker() -> SnapshotTracker {
 fn read(tracker: &mut SnapshotTracker, xmax: u64, running: &[u64], top: Option<i64>) {
     let snapshot = Snapshot { xmax, running: running.iter().copied().collect() };
     let hot = top.map(|top| (S, top, false)).into_iter().collect();
-    tracker.observe(&Observed { snapshot, hot, cut: Vec::new() });
+    tracker.observe(&Observed { snapshot, hot, ..Observed::default() });
 }
 
 fn late(tracker: &SnapshotTracker) -> Vec<(i64, i64, Option<u64>)> {
@@ -90,7 +90,7 @@ fn a_late_range_that_was_cut_stays_open_from_where_it_was_cut() {
     read(&mut tracker, 20, &[5], Some(300));
     let range = LateRange { shard: S, after: 0, upto: 300, watch: Some(5) };
     let snapshot = Snapshot { xmax: 21, running: BTreeSet::new() };
-    tracker.observe(&Observed { snapshot, hot: Vec::new(), cut: vec![(range, 50)] });
+    tracker.observe(&Observed { snapshot, cut: vec![(range, 50)], ..Observed::default() });
     assert_eq!(late(&tracker), [(50, 300, None)]);
 }
 
@@ -101,4 +101,33 @@ fn an_assigned_shard_starts_at_the_bottom_and_a_lost_one_is_forgotten() {
     tracker.assign(&[ShardId(1)]);
     tracker.assign(&[S, ShardId(1)]);
     assert_eq!(tracker.floor(S), Some(0));
+}
+
+#[test]
+fn a_transaction_that_had_taken_nothing_when_the_horizon_was_known_is_not_watched() {
+    let mut tracker = tracker();
+    let running = || Snapshot { xmax: 31, running: [14, 15].into() };
+    read(&mut tracker, 20, &[14, 15], Some(100));
+    tracker.advance_horizon(Horizon { last_seq: 100, next_xid: 30 });
+    tracker.observe(&Observed { snapshot: running(), idle: [15].into(), ..Observed::default() });
+    assert_eq!(late(&tracker), [(0, 100, Some(14))]);
+    tracker.observe(&Observed { snapshot: running(), idle: [14].into(), ..Observed::default() });
+    assert_eq!(late(&tracker), [], "also when it was watched before");
+}
+
+#[test]
+fn a_transaction_that_was_idle_once_is_watched_for_what_the_next_horizon_covers() {
+    let mut tracker = tracker();
+    tracker.advance_horizon(Horizon { last_seq: 100, next_xid: 30 });
+    let hot = vec![(S, 100, false)];
+    tracker.observe(&Observed {
+        snapshot: Snapshot { xmax: 31, running: [14].into() },
+        hot,
+        idle: [14].into(),
+        ..Observed::default()
+    });
+    read(&mut tracker, 40, &[14], Some(200));
+    tracker.advance_horizon(Horizon { last_seq: 200, next_xid: 45 });
+    read(&mut tracker, 46, &[14], None);
+    assert_eq!(late(&tracker), [(100, 200, Some(14))]);
 }

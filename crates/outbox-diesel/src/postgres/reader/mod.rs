@@ -1,6 +1,7 @@
 //! Reading in a safe order: floors and segments by [`outbox_core::order`], one statement a read.
 
 mod found;
+mod idle;
 mod ranges;
 mod skim;
 mod sort_out;
@@ -24,6 +25,7 @@ use super::shared::{Shared, Wake};
 use crate::reading::{Appetite, DueTimes, Found, SweepCursors, Take};
 use crate::sql::{Sql, bind};
 use found::{LoadedPayload, ReadRow, Skimmed};
+use idle::{IdleTransactions, Listed};
 use ranges::LateRanges;
 use skim::{SKIM_ROWS, Skim};
 use sort_out::Asked;
@@ -59,6 +61,7 @@ pub(super) struct PostgresReader {
     horizon_made: Instant,
     /// Messages of the last read.
     last_rows: usize,
+    idle: IdleTransactions,
     /// The shard that the next read serves first, so that a byte limit does not always cut the same ones.
     first: ShardId,
 }
@@ -87,6 +90,7 @@ impl PostgresReader {
             horizon: None,
             horizon_made: Instant::now(),
             last_rows: 0,
+            idle: IdleTransactions::default(),
             first: ShardId(0),
         })
     }
@@ -268,11 +272,20 @@ impl Reader for PostgresReader {
         let asked = self.ask(limits);
         let binds = self.binds(&asked, limits);
         let text = self.statements.read(binds.parts());
+        // after the horizon and before the snapshot of the read: what it says holds for exactly these
+        let idle = if self.last_rows >= BUSY_ROWS {
+            self.idle.list(&self.pool, &self.statements).await?
+        } else {
+            Listed::default()
+        };
         let mut reply = self.run(text, binds).await?;
         let leases = self.assigned_only(std::mem::take(&mut reply.leases));
         self.shared.read_returned(reply.last_value);
         let clock = reply.clock;
-        let (mut take, changes) = asked.sort_out(reply, self.first, &self.skim, limits);
+        self.idle.learn(&reply.snapshot, self.horizon);
+        let idle = idle.among(&reply.snapshot);
+        let (mut take, mut changes) = asked.sort_out(reply, self.first, &self.skim, limits);
+        changes.spare(idle);
         self.load_payloads(&mut take).await?;
         self.last_rows = take.batch.messages.len();
         self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);

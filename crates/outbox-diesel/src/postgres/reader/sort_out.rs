@@ -1,6 +1,6 @@
 //! From the rows of a read to a batch, and to where the next read begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use outbox_core::order::{HotRange, Observed, Plan, SnapshotTracker};
 use outbox_core::ports::{ReadLimits, ShardId};
@@ -190,6 +190,11 @@ impl Asked {
 impl Changes {
     fn cut(&mut self, shard: ShardId) {
         self.cut.get_or_insert(shard);
+    }
+
+    /// These transactions need not be watched.
+    pub(super) fn spare(&mut self, idle: BTreeSet<u64>) {
+        self.observed.idle = idle;
     }
 
     /// Moves the reader on.

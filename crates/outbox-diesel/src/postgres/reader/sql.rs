@@ -23,6 +23,7 @@ pub(in crate::postgres) struct ReadStatements {
     pub(super) payloads: String,
     pub(super) last_value: String,
     pub(super) parked_keys: String,
+    pub(super) idle: String,
 }
 
 /// The parts that a read has beside rows past the floors.
@@ -54,6 +55,7 @@ impl ReadStatements {
             last_value: tables
                 .render("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {{seq}}"),
             parked_keys: tables.render(crate::postgres::parked::PARKED_KEYS),
+            idle: tables.render(super::idle::IDLE),
         }
     }
 
