@@ -1,0 +1,58 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_compat::Compat;
+use lapin::tcp::AsyncTcpStream;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Connection, ConnectionProperties};
+use outbox_core::ports::TransportError;
+use tokio::net::TcpStream;
+
+use crate::endpoint::Endpoint;
+use crate::quiet::silence_this_thread;
+use crate::refusal::fault;
+use crate::wire::Wire;
+
+/// Opens a connection. Dropping the [`Wire`] cuts it, also while it is being opened.
+///
+/// # Errors
+///
+/// What the broker, TLS or the network said, without credentials.
+pub(crate) async fn open(
+    endpoint: &Endpoint,
+    name: &str,
+    timeout: Duration,
+) -> Result<(Arc<Connection>, Wire), TransportError> {
+    let (wire, end) = Wire::new();
+    let failed = |what: String| TransportError::new(format!("{endpoint}: {what}"));
+    let runtime = lapin::runtime::default_runtime().map_err(|error| failed(error.to_string()))?;
+    // lapin's own recovery stays off: the relay connects again, and knows what was confirmed
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let tls = endpoint.tls();
+    let connector = async move |uri: AMQPUri, runtime| {
+        silence_this_thread();
+        let connecting = async {
+            let host = (uri.authority.host.as_str(), uri.authority.port);
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host).await?.collect();
+            let stream: AsyncTcpStream<Compat<TcpStream>> = AsyncTcpStream::connect(&runtime, addresses).await?;
+            if let AsyncTcpStream::Plain(socket) = &stream {
+                end.attach(socket.get_ref())?;
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
+            }
+        };
+        // bounded here too: this runs on lapin's thread, which nothing else would end
+        let connected = tokio::time::timeout(timeout, connecting).await;
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(lapin::Error::from)
+    };
+    let opening = Connection::connector(endpoint.uri().clone(), runtime, connector, properties);
+    match tokio::time::timeout(timeout, opening).await {
+        Ok(Ok(connection)) => Ok((Arc::new(connection), wire)),
+        Ok(Err(error)) => Err(failed(fault(&error))),
+        Err(_) => Err(failed(format!("no answer within {} ms", timeout.as_millis()))),
+    }
+}
