@@ -5,10 +5,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use outbox::{KafkaTransport, PostgresStorage, Relay, RelayConfig, RelayHandle, Storage, Transport};
+use outbox::{
+    AmqpTransport, KafkaTransport, MysqlStorage, PostgresStorage, Relay, RelayConfig, RelayHandle, Storage, Transport,
+    amqp,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{options::RelayOptions, process::RelayTally};
+use crate::{
+    broker::EXCHANGE,
+    options::{RelayOptions, Unroutable},
+    process::RelayTally,
+};
 
 const TALLY_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -47,12 +54,23 @@ async fn relay(options: RelayOptions) -> Result<()> {
 }
 
 async fn storage(url: &str) -> Result<Arc<dyn Storage>> {
+    if url.starts_with("mysql:") {
+        return Ok(Arc::new(MysqlStorage::connect(url).await?));
+    }
     Ok(Arc::new(PostgresStorage::connect(url).await?))
 }
 
 fn transport(options: &RelayOptions) -> Result<Arc<dyn Transport>> {
     // The source names the run that published a record, so that the verifier can tell them apart.
     let source = format!("/{}", options.name);
+    if options.broker.starts_with("amqp:") {
+        let unroutable = match options.unroutable {
+            Unroutable::Pause => amqp::Unroutable::Pause,
+            Unroutable::Reject => amqp::Unroutable::Reject,
+        };
+        let transport = AmqpTransport::builder(&options.broker).exchange(EXCHANGE).unroutable(unroutable);
+        return Ok(Arc::new(transport.source(source).build()?));
+    }
     Ok(Arc::new(KafkaTransport::builder(&options.broker).source(source).build()?))
 }
 

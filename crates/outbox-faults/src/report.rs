@@ -5,6 +5,7 @@ use comfy_table::{Table, presets::ASCII_FULL_CONDENSED};
 
 use crate::{
     faults::Injected,
+    options::BrokerKind,
     run::{Outcome, WINDOW},
     verify::{Record, attribute},
 };
@@ -121,8 +122,6 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         ("events rolled back on purpose", outcome.writers.rolled_back.to_string()),
         ("transactions cut off by a server", outcome.writers.failed.to_string()),
         ("records read from the broker", outcome.read.records.len().to_string()),
-        ("given out again by the broker", outcome.read.redelivered.to_string()),
-        ("dead letters of unroutable events", findings.rightly_dead.to_string()),
         ("lost", findings.lost.len().to_string()),
         ("ghosts", findings.ghosts.len().to_string()),
         ("order violations", findings.disorder.len().to_string()),
@@ -134,6 +133,10 @@ fn totals(outcome: &Outcome, unexplained: usize, wrong: &mut Vec<String>) -> Tab
         ("time", seconds(outcome.began_at.elapsed())),
     ] {
         table.add_row([name.to_owned(), value]);
+    }
+    if outcome.options.broker == BrokerKind::Rabbitmq {
+        table.add_row(["given out again by the broker".to_owned(), outcome.read.redelivered.to_string()]);
+        table.add_row(["dead letters of unroutable events".to_owned(), findings.rightly_dead.to_string()]);
     }
     table
 }
