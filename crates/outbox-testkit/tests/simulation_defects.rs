@@ -27,6 +27,31 @@ fn a_segment_guarded_by_the_reads_own_running_list_is_caught() {
 }
 
 #[test]
+fn transactions_listed_as_harmless_before_the_horizon_are_caught() {
+    is_caught(Defect::IdleListedBeforeHorizon);
+}
+
+#[test]
+fn a_floor_without_dirty_reads_is_caught() {
+    is_caught(Defect::NoDirtyRead);
+}
+
+#[test]
+fn a_hot_read_over_a_watched_row_of_its_key_is_caught() {
+    is_caught(Defect::HotReadOverWatched);
+}
+
+#[test]
+fn a_range_that_is_looked_at_without_a_margin_is_caught() {
+    is_caught(Defect::NoMargin);
+}
+
+#[test]
+fn a_dirty_read_before_the_read_that_it_guards_is_caught() {
+    is_caught(Defect::DirtyReadFirst);
+}
+
+#[test]
 fn a_take_over_at_a_common_floor_is_caught() {
     is_caught(Defect::CommonFloor);
 }

@@ -9,25 +9,34 @@ use outbox_core::ports::{ShardId, Storage};
 use time::OffsetDateTime;
 
 use super::database::{Micros, Row, Transaction, timestamp};
-use super::scenario::Scenario;
+use super::scenario::{OrderRule, Scenario};
 use super::storage::SimStorage;
 use super::world::World;
 use crate::BoxError;
 use crate::storage_suite::{self, PendingRow, StorageFixture, TestDatabase, TestTransaction};
 
 #[test]
-fn the_modelled_database_passes_the_storage_suite() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime without I/O").block_on(storage_suite::run(&Fixture));
+fn the_modelled_database_with_snapshots_passes_the_storage_suite() {
+    passes(OrderRule::Snapshots);
 }
 
-struct Fixture;
+#[test]
+fn the_modelled_database_with_dirty_reads_passes_the_storage_suite() {
+    passes(OrderRule::DirtyReads);
+}
+
+fn passes(rule: OrderRule) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without I/O").block_on(storage_suite::run(&Fixture(rule)));
+}
+
+struct Fixture(OrderRule);
 
 #[async_trait]
 impl StorageFixture for Fixture {
     async fn fresh(&self) -> Result<Box<dyn TestDatabase>, BoxError> {
         let mut scenario = Scenario::of_seed(1, None);
-        (scenario.shards, scenario.storage_fault_every) = (4, 0);
+        (scenario.order, scenario.shards, scenario.storage_fault_every) = (self.0, 4, 0);
         let world = World::new(scenario, false);
         let storage = Arc::new(SimStorage::new(world.clone(), 0));
         Ok(Box::new(Modelled { world, storage }))
@@ -97,7 +106,8 @@ impl TestTransaction for Open {
         let Some(transaction) = &mut self.transaction else { return Err("the transaction has ended".into()) };
         let mut state = self.world.lock();
         let row = row(message, timestamp(state.clock()));
-        state.database.insert(transaction, row);
+        let place = state.database.insert(transaction, row);
+        state.database.appear(place);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 use outbox_core::relay::Defect as EngineDefect;
 
 use super::ViolationKind;
+use super::scenario::OrderRule;
 
 /// A deliberate defect, switched on for a run. Each must be caught within a number of seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,16 @@ pub enum Defect {
     HotReadOverStraggler,
     /// A segment is guarded by the running list of the read that made it.
     OwnRunningList,
+    /// Transactions that need not be watched are listed before the horizon, and may have appended since.
+    IdleListedBeforeHorizon,
+    /// Nothing below a floor is looked at again, because there is no dirty read.
+    NoDirtyRead,
+    /// Watched rows are read in an earlier statement than the rows past the floors.
+    HotReadOverWatched,
+    /// A range below a floor is looked at once, at once.
+    NoMargin,
+    /// The dirty read runs before the read whose ranges it is to guard.
+    DirtyReadFirst,
     /// A shard that is taken over starts at the floor of the others.
     CommonFloor,
     /// A failure mark does not check owner and epoch.
@@ -34,11 +45,16 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::MarkBeforeConfirm,
         Self::FloorWithoutSweep,
         Self::HotReadOverStraggler,
         Self::OwnRunningList,
+        Self::IdleListedBeforeHorizon,
+        Self::NoDirtyRead,
+        Self::HotReadOverWatched,
+        Self::NoMargin,
+        Self::DirtyReadFirst,
         Self::CommonFloor,
         Self::FailureMarkWithoutEpoch,
         Self::PublishPastLease,
@@ -55,12 +71,35 @@ impl Defect {
         match self {
             Self::MarkBeforeConfirm | Self::TimeoutTakenAsSuccess => &[Lost],
             Self::FloorWithoutSweep => &[Stuck, Order],
-            Self::HotReadOverStraggler | Self::OwnRunningList | Self::CommonFloor | Self::NoFirstAlone => &[Order],
+            Self::HotReadOverStraggler
+            | Self::OwnRunningList
+            | Self::IdleListedBeforeHorizon
+            | Self::NoDirtyRead
+            | Self::HotReadOverWatched
+            | Self::NoMargin
+            | Self::DirtyReadFirst
+            | Self::CommonFloor
+            | Self::NoFirstAlone => &[Order],
             Self::FailureMarkWithoutEpoch => &[Unfenced],
             Self::PublishPastLease => &[PastLease],
             Self::ReleaseBeforeBuried => &[Order],
             Self::ParkedKeysReadOnce => &[Parked, Stuck],
             Self::ForgetSettledAtOnce => &[Duplicate],
+        }
+    }
+
+    /// The rule that it is a defect of, when it is one of a rule.
+    pub(super) fn of_rule(self) -> Option<OrderRule> {
+        match self {
+            Self::FloorWithoutSweep
+            | Self::HotReadOverStraggler
+            | Self::OwnRunningList
+            | Self::IdleListedBeforeHorizon
+            | Self::CommonFloor => Some(OrderRule::Snapshots),
+            Self::NoDirtyRead | Self::HotReadOverWatched | Self::NoMargin | Self::DirtyReadFirst => {
+                Some(OrderRule::DirtyReads)
+            }
+            _ => None,
         }
     }
 

@@ -39,7 +39,9 @@ impl State {
         if let Some(key) = record.and_then(|record| record.key.clone()) {
             let seq = record.map_or(0, |record| record.seq);
             self.note(|| format!("  it is {seq} of {key:?}"));
-            self.ledger.unparked(&key);
+            if !self.database.parked().any(|parked| *parked == key) {
+                self.ledger.unparked(&key);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::dice::Dice;
 pub(super) struct Scenario {
     pub(super) seed: u64,
     pub(super) defect: Option<Defect>,
+    pub(super) order: OrderRule,
     pub(super) shards: u16,
     pub(super) relays: usize,
     pub(super) lanes: LaneOrdering,
@@ -33,6 +34,21 @@ pub(super) struct Scenario {
     /// How many times an operator acts.
     pub(super) operator_actions: u64,
     pub(super) relay: RelayConfig,
+}
+
+/// How the database shows what runs, and so which rule the storage reads by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrderRule {
+    /// By snapshots, as PostgreSQL.
+    Snapshots,
+    /// To dirty reads, as MySQL and MariaDB.
+    DirtyReads,
+}
+
+impl OrderRule {
+    fn throw(seed: u64) -> Self {
+        Dice::new(seed, 3).pick(&[Self::Snapshots, Self::DirtyReads])
+    }
 }
 
 /// What the writers do.
@@ -65,6 +81,7 @@ impl Scenario {
         Self {
             seed,
             defect,
+            order: defect.and_then(Defect::of_rule).unwrap_or_else(|| OrderRule::throw(seed)),
             shards: dice.pick(&[1, 2, 3, 4, 8]),
             relays: dice.pick(&[1, 2, 2, 3, 4]),
             lanes: if dice.once_in(5) { LaneOrdering::OneInFlight } else { LaneOrdering::Pipelined },

@@ -16,11 +16,14 @@ use uuid::Uuid;
 use super::database::{Key, Micros, Row, Transaction, timestamp};
 use super::dice::Dice;
 use super::ledger::{Nature, Record};
-use super::scenario::{ELSEWHERE, MAX_MESSAGE_BYTES};
+use super::scenario::{ELSEWHERE, MAX_MESSAGE_BYTES, OrderRule};
 use super::world::World;
 
 /// The rows of the service that writers lock before they append: one for each key.
 type RowLocks = Arc<Vec<Arc<Mutex<()>>>>;
+
+/// How long a row may take into the index, in milliseconds: just less than [`outbox_core::order::MARGIN`].
+const LONGEST_INSERT_MS: u64 = 99;
 
 /// Runs all writers to their end.
 pub(super) async fn write_everything(world: Arc<World>) {
@@ -129,7 +132,7 @@ impl Writer {
         }
         let (row, nature) = self.row(key);
         let id = row.message.id;
-        self.world.step(|state| {
+        let place = self.world.step(|state| {
             let record_of = Record {
                 id,
                 shard: ShardId(0),
@@ -153,8 +156,19 @@ impl Writer {
                 format!("writer {} appends {seq} to shard {}: {:?}, {nature:?}", self.number, shard.0, record_of.key)
             });
             state.ledger.appended(Record { shard, seq, ..record_of });
+            (shard, seq)
         });
+        self.get_into_the_index(place).await;
         id
+    }
+
+    /// The row can be seen by a dirty read some time after its `seq` was drawn, and before the append returns.
+    async fn get_into_the_index(&mut self, place: (ShardId, i64)) {
+        if self.world.scenario.order == OrderRule::DirtyReads {
+            let slow = if self.dice.once_in(4) { self.dice.millis(0, LONGEST_INSERT_MS) } else { Duration::ZERO };
+            sleep(slow).await;
+            self.world.step(|state| state.database.appear(place));
+        }
     }
 
     fn row(&mut self, key: Option<usize>) -> (Row, Nature) {

@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case<Subject>] = cases![Subject:
     parked_keys_are_told_for_the_shards_asked_for,
     parking_and_unparking_bump_the_control_version,
     replaying_and_discarding_bump_the_control_version,
+    a_key_that_one_dead_letter_parked_waits_for_that_one,
     a_control_version_outlives_its_owner,
     messages_of_a_parked_key_stay_pending,
 ];
@@ -85,6 +86,24 @@ async fn replaying_and_discarding_bump_the_control_version(subject: &Subject) {
     assert!(replayed > start, "replay did not bump it");
     subject.admin().discard(read[1].id).await.expect("discard");
     assert!(control_version(subject, &owner, read[0].shard).await > replayed, "discard did not bump it");
+}
+
+async fn a_key_that_one_dead_letter_parked_waits_for_that_one(subject: &Subject) {
+    let read = subject.commit_and_read(&run_of("a", 4)).await;
+    let owner = subject.owner().await;
+    for message in &read[..3] {
+        bury(subject, &owner, &Burial { park_key: true, ..burial(message) }).await; // the last two were in flight by then
+    }
+    let the_key = [ParkedKey { shard: read[0].shard, lane: LaneKey::of("order", "a") }];
+    assert!(subject.admin().replay(read[1].id).await.expect("replay"));
+    assert_eq!(parked(subject).await, the_key, "replaying a later dead letter lets the key go");
+    assert!(subject.admin().discard(read[2].id).await.expect("discard"));
+    assert_eq!(parked(subject).await, the_key, "discarding a later dead letter lets the key go");
+    assert!(subject.admin().replay(read[0].id).await.expect("replay"));
+    assert!(parked(subject).await.is_empty());
+    let mut scan = subject.scan().await;
+    scan.until_quiet().await;
+    assert_eq!(scan.payloads_of("a"), ["0", "1", "3"]);
 }
 
 async fn a_control_version_outlives_its_owner(subject: &Subject) {

@@ -3,7 +3,7 @@ use outbox_core::ports::{Admin, DeadLetter, StorageError};
 use uuid::Uuid;
 
 use super::MemoryStorage;
-use super::tables::{DeadRow, Tables};
+use super::tables::{DeadRow, ParkedRow, Tables};
 
 #[async_trait]
 impl Admin for MemoryStorage {
@@ -31,8 +31,9 @@ impl Admin for MemoryStorage {
         let mut state = self.available()?;
         let shard = state.tables.shard_of(aggregate_type, Some(aggregate_id), Uuid::nil());
         let name = (aggregate_type.to_owned(), aggregate_id.to_owned());
-        let is_new = state.tables.parked_keys.insert(name, shard).is_none();
+        let is_new = !state.tables.parked_keys.contains_key(&name);
         if is_new {
+            state.tables.parked_keys.insert(name, ParkedRow { shard, dead_letter: None });
             state.tables.bump_control_version(shard);
         }
         Ok(is_new)
@@ -41,7 +42,7 @@ impl Admin for MemoryStorage {
     async fn unpark(&self, aggregate_type: &str, aggregate_id: &str) -> Result<bool, StorageError> {
         let mut state = self.available()?;
         let parked = state.tables.parked_keys.remove(&(aggregate_type.to_owned(), aggregate_id.to_owned()));
-        if let Some(shard) = parked {
+        if let Some(ParkedRow { shard, .. }) = parked {
             state.tables.bump_control_version(shard);
         }
         Ok(parked.is_some())
@@ -49,13 +50,17 @@ impl Admin for MemoryStorage {
 }
 
 impl Tables {
-    /// Takes a dead letter out and unparks its key.
+    /// Takes a dead letter out and unparks its key, unless another dead letter that still exists has parked it.
     fn exhume(&mut self, id: Uuid) -> Option<DeadRow> {
         let seq = self.dead_letters.iter().find(|(_, dead)| dead.row.message.id == id).map(|(&seq, _)| seq)?;
         let dead = self.dead_letters.remove(&seq)?;
         let message = &dead.row.message;
         if let Some(key) = message.aggregate_id.clone() {
-            self.parked_keys.remove(&(message.aggregate_type.clone(), key));
+            let name = (message.aggregate_type.clone(), key);
+            let by = self.parked_keys.get(&name).and_then(|row| row.dead_letter).filter(|&by| by != id);
+            if !by.is_some_and(|by| self.dead_letters.values().any(|dead| dead.row.message.id == by)) {
+                self.parked_keys.remove(&name);
+            }
         }
         let shard = message.shard;
         self.bump_control_version(shard);

@@ -7,7 +7,7 @@ use outbox_core::ports::{
 };
 use uuid::Uuid;
 
-use super::tables::DeadRow;
+use super::tables::{DeadRow, ParkedRow};
 use super::{MemoryStorage, State};
 
 /// Characters of an error text that are kept.
@@ -48,7 +48,8 @@ impl Settler for MemoryStorage {
         row.message.attempts = burial.attempts;
         if let Some(key) = row.message.aggregate_id.clone().filter(|_| burial.park_key) {
             let name = (row.message.aggregate_type.clone(), key);
-            state.tables.parked_keys.insert(name, burial.position.shard);
+            let parked = ParkedRow { shard: burial.position.shard, dead_letter: Some(burial.position.id) };
+            state.tables.parked_keys.entry(name).or_insert(parked);
         }
         let error = burial.error.chars().take(ERROR_CHARS).collect();
         let (reason, outcome_unknown) = (burial.reason, burial.outcome_unknown);
@@ -59,8 +60,8 @@ impl Settler for MemoryStorage {
 
     async fn parked_keys(&self, shards: &[ShardId]) -> Result<Vec<ParkedKey>, StorageError> {
         let state = self.available()?;
-        let parked = state.tables.parked_keys.iter().filter(|(_, shard)| shards.contains(shard));
-        Ok(parked.map(|((kind, id), &shard)| ParkedKey { shard, lane: LaneKey::of(kind, id) }).collect())
+        let parked = state.tables.parked_keys.iter().filter(|(_, row)| shards.contains(&row.shard));
+        Ok(parked.map(|((kind, id), row)| ParkedKey { shard: row.shard, lane: LaneKey::of(kind, id) }).collect())
     }
 
     async fn backlog(&self) -> Result<Backlog, StorageError> {

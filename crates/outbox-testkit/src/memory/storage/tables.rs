@@ -12,7 +12,7 @@ pub(super) struct Tables {
     pub(super) leases: BTreeMap<ShardId, LeaseRow>,
     pub(super) relays: BTreeMap<Uuid, RelayRow>,
     pub(super) dead_letters: BTreeMap<i64, DeadRow>,
-    pub(super) parked_keys: BTreeMap<(String, String), ShardId>,
+    pub(super) parked_keys: BTreeMap<(String, String), ParkedRow>,
     last_seq: i64,
 }
 
@@ -35,6 +35,13 @@ pub(super) struct LeaseRow {
 pub(super) struct RelayRow {
     pub(super) seen_at: OffsetDateTime,
     pub(super) accepting: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct ParkedRow {
+    pub(super) shard: ShardId,
+    /// The dead letter that parked the key; `None`: an operator did.
+    pub(super) dead_letter: Option<Uuid>,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 use outbox_core::ports::{DeadLetter, ShardId};
 use uuid::Uuid;
 
-use super::{Database, DeadRow, Key, timestamp};
+use super::{Database, DeadRow, Key, ParkedRow, timestamp};
 
 impl Database {
     pub(in crate::simulation) fn dead_letters(&self, after_seq: i64, limit: usize) -> Vec<DeadLetter> {
@@ -26,11 +26,13 @@ impl Database {
     pub(in crate::simulation) fn park(&mut self, key: Key) -> bool {
         let shard = self.shard_of_key(&key);
         self.bump(shard);
-        self.parked.insert(key, shard).is_none()
+        let is_new = !self.parked.contains_key(&key);
+        self.parked.entry(key).or_insert(ParkedRow { shard, dead_letter: None });
+        is_new
     }
 
     pub(in crate::simulation) fn unpark(&mut self, key: &Key) -> bool {
-        let shard = self.parked.remove(key);
+        let shard = self.parked.remove(key).map(|row| row.shard);
         if let Some(shard) = shard {
             self.bump(shard);
         }
@@ -45,7 +47,10 @@ impl Database {
     fn take_dead(&mut self, id: Uuid) -> Option<super::Row> {
         let dead = self.dead.remove(&id)?;
         if let Some(key) = dead.row.key() {
-            self.parked.remove(&key);
+            let by = self.parked.get(&key).and_then(|row| row.dead_letter);
+            if !by.is_some_and(|by| self.dead.contains_key(&by)) {
+                self.parked.remove(&key);
+            }
         }
         self.bump(dead.row.message.shard);
         Some(dead.row)

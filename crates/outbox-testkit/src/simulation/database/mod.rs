@@ -1,12 +1,15 @@
-//! A modelled PostgreSQL: transactions with ids, snapshots, a sequence that no transaction rolls back, and the tables
-//! of the outbox. Every method is one statement at one moment.
+//! A modelled database: transactions with ids, a sequence that no transaction rolls back, and the tables of the outbox. It shows
+//! what runs in two ways: by snapshots, as PostgreSQL does, or to dirty reads, as MySQL does. Every method is one statement at one
+//! moment.
 
 mod admin;
+mod dirty;
 mod leases;
 mod read;
 mod settle;
 
-pub(super) use read::ReadReply;
+pub(super) use dirty::Selected;
+pub(super) use read::{ReadReply, Taking};
 pub(super) use settle::micros;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,12 +33,15 @@ pub(super) struct Database {
     next_xid: u64,
     latest_completed: u64,
     running: BTreeSet<u64>,
+    /// Running transactions that have taken a `seq`.
+    writing: BTreeSet<u64>,
     last_seq: i64,
     rows: BTreeMap<(ShardId, i64), Row>,
+    uncommitted: dirty::Uncommitted,
     leases: Vec<LeaseRow>,
     relays: BTreeMap<Uuid, RelayRow>,
     dead: BTreeMap<Uuid, DeadRow>,
-    parked: BTreeMap<Key, ShardId>,
+    parked: BTreeMap<Key, ParkedRow>,
 }
 
 /// A pending message.
@@ -71,6 +77,13 @@ struct DeadRow {
     died_at: Micros,
 }
 
+#[derive(Debug)]
+struct ParkedRow {
+    shard: ShardId,
+    /// The dead letter that parked the key; `None`: an operator did.
+    dead_letter: Option<Uuid>,
+}
+
 /// A transaction of a writer. Its id is given at its first append, before the append takes a `seq`.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
@@ -85,8 +98,10 @@ impl Database {
             next_xid: 100,
             latest_completed: 99,
             running: BTreeSet::new(),
+            writing: BTreeSet::new(),
             last_seq: 0,
             rows: BTreeMap::new(),
+            uncommitted: dirty::Uncommitted::default(),
             leases: vec![LeaseRow::default(); usize::from(shards)],
             relays: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -112,6 +127,11 @@ impl Database {
         Snapshot { xmax, running: self.running.range(..xmax).copied().collect() }
     }
 
+    /// Transactions that run and have taken no `seq` yet.
+    pub(super) fn idle(&self) -> BTreeSet<u64> {
+        self.running.difference(&self.writing).copied().collect()
+    }
+
     /// Gives out a transaction id.
     pub(super) fn begin_xid(&mut self) -> u64 {
         let xid = self.next_xid;
@@ -122,6 +142,7 @@ impl Database {
 
     /// Ends a transaction, committed or not.
     pub(super) fn end_xid(&mut self, xid: u64) {
+        self.writing.remove(&xid);
         if self.running.remove(&xid) {
             self.latest_completed = self.latest_completed.max(xid);
         }
@@ -135,6 +156,7 @@ impl Database {
     /// Second half of an append: the row gets its `seq` and its shard.
     pub(super) fn insert(&mut self, transaction: &mut Transaction, mut row: Row) -> (ShardId, i64) {
         self.touch(transaction);
+        self.writing.extend(transaction.xid);
         self.last_seq += 1;
         row.message.seq = self.last_seq;
         row.message.shard = self.shard_of(&row.message);
@@ -144,6 +166,7 @@ impl Database {
     }
 
     pub(super) fn commit(&mut self, transaction: Transaction) {
+        self.is_no_longer_open(&transaction);
         for row in transaction.rows {
             self.rows.insert((row.message.shard, row.message.seq), row);
         }
@@ -153,6 +176,7 @@ impl Database {
     }
 
     pub(super) fn roll_back(&mut self, transaction: Transaction) {
+        self.is_no_longer_open(&transaction);
         if let Some(xid) = transaction.xid {
             self.end_xid(xid);
         }

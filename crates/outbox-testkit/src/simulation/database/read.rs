@@ -37,7 +37,8 @@ impl Database {
         reply.due_after = self.take_due(plan, due_after, &mut taking);
         reply.batch = taking.into_batch();
         reply.batch.leases = self.leases_of(plan.hot.iter().map(|hot| hot.shard));
-        reply.batch.next_due_in = self.next_due_in(plan, now);
+        let shards: Vec<ShardId> = plan.hot.iter().map(|hot| hot.shard).collect();
+        reply.batch.next_due_in = self.next_due_in(&shards, now);
         reply
     }
 
@@ -62,7 +63,7 @@ impl Database {
         (Batch { leases, ..taking.into_batch() }, None)
     }
 
-    fn leases_of(&self, shards: impl Iterator<Item = ShardId>) -> Vec<Lease> {
+    pub(super) fn leases_of(&self, shards: impl Iterator<Item = ShardId>) -> Vec<Lease> {
         let lease = |shard: ShardId| {
             let row = self.leases.get(usize::from(shard.0))?;
             Some(Lease { shard, epoch: row.epoch, control_version: row.control_version })
@@ -114,17 +115,9 @@ impl Database {
     /// Rows below the floors that waited and are due now. Starts where the last read stopped, so that rows that nobody
     /// settles (of a parked key) cannot hide the others.
     fn take_due(&self, plan: &Plan, after: i64, taking: &mut Taking<'_>) -> i64 {
-        let now = taking.now;
-        let mut due: Vec<&Row> = plan
-            .hot
-            .iter()
-            .flat_map(|hot| self.range(hot.shard, 0, hot.after))
-            .map(|(_, row)| row)
-            .filter(|row| row.wake_at().is_some_and(|at| at <= now))
-            .collect();
-        due.sort_by_key(|row| (row.message.seq <= after, row.message.seq));
+        let floors: Vec<(ShardId, i64)> = plan.hot.iter().map(|hot| (hot.shard, hot.after)).collect();
         let mut last = after;
-        for row in due {
+        for row in self.due(&floors, after, taking.now) {
             if !taking.take(row) {
                 return last;
             }
@@ -133,34 +126,42 @@ impl Database {
         0
     }
 
-    fn next_due_in(&self, plan: &Plan, now: Micros) -> Option<Duration> {
-        let waiting = plan.hot.iter().flat_map(|hot| self.range(hot.shard, 0, i64::MAX));
+    /// Rows at or below the floors that waited and are due, those above `after` first.
+    pub(super) fn due(&self, floors: &[(ShardId, i64)], after: i64, now: Micros) -> Vec<&Row> {
+        let below = floors.iter().flat_map(|&(shard, floor)| self.range(shard, 0, floor)).map(|(_, row)| row);
+        let mut due: Vec<&Row> = below.filter(|row| row.wake_at().is_some_and(|at| at <= now)).collect();
+        due.sort_by_key(|row| (row.message.seq <= after, row.message.seq));
+        due
+    }
+
+    pub(super) fn next_due_in(&self, shards: &[ShardId], now: Micros) -> Option<Duration> {
+        let waiting = shards.iter().flat_map(|&shard| self.range(shard, 0, i64::MAX));
         let at = waiting.filter_map(|(_, row)| row.wake_at()).filter(|&at| at > now).min()?;
         Some(Duration::from_micros((at - now).unsigned_abs()))
     }
 
-    fn range(&self, shard: ShardId, after: i64, upto: i64) -> impl Iterator<Item = (&(ShardId, i64), &Row)> {
+    pub(super) fn range(&self, shard: ShardId, after: i64, upto: i64) -> impl Iterator<Item = (&(ShardId, i64), &Row)> {
         self.rows.range((Bound::Excluded((shard, after)), Bound::Included((shard, upto.max(after)))))
     }
 }
 
 /// A batch being filled within its limits.
-struct Taking<'a> {
+pub(in crate::simulation) struct Taking<'a> {
     limits: &'a ReadLimits,
     now: Micros,
     batch: Batch,
     bytes: usize,
     taken: BTreeSet<i64>,
-    more: bool,
+    pub(in crate::simulation) more: bool,
 }
 
 impl<'a> Taking<'a> {
-    fn new(limits: &'a ReadLimits, now: Micros) -> Self {
+    pub(in crate::simulation) fn new(limits: &'a ReadLimits, now: Micros) -> Self {
         Self { limits, now, batch: Batch::default(), bytes: 0, taken: BTreeSet::new(), more: false }
     }
 
     /// Takes a row as what it is; `false` when a limit is reached, and then the row was not taken.
-    fn take(&mut self, row: &Row) -> bool {
+    pub(in crate::simulation) fn take(&mut self, row: &Row) -> bool {
         let message = &row.message;
         if self.taken.contains(&message.seq) {
             return true;
@@ -190,7 +191,7 @@ impl<'a> Taking<'a> {
         true
     }
 
-    fn into_batch(mut self) -> Batch {
+    pub(in crate::simulation) fn into_batch(mut self) -> Batch {
         self.batch.messages.sort_by_key(|message| (message.shard, message.seq));
         self.batch.more = self.more;
         self.batch

@@ -2,7 +2,7 @@ use outbox_core::message::LaneKey;
 use outbox_core::ports::{Backlog, Burial, FailureMark, ParkedKey, Position, ShardId};
 use std::time::Duration;
 
-use super::{Database, DeadRow, Key, Micros, Row};
+use super::{Database, DeadRow, Key, Micros, ParkedRow, Row};
 
 /// What a table keeps of an error's text.
 const ERROR_CHARS: usize = 2_000;
@@ -29,7 +29,8 @@ impl Database {
         let Some(mut row) = self.remove(&burial.position) else { return false };
         row.message.attempts = burial.attempts;
         if let (true, Some(key)) = (burial.park_key, row.key()) {
-            self.parked.entry(key).or_insert(row.message.shard);
+            let parked = ParkedRow { shard: row.message.shard, dead_letter: Some(burial.position.id) };
+            self.parked.entry(key).or_insert(parked);
         }
         let dead = DeadRow {
             row,
@@ -43,8 +44,8 @@ impl Database {
     }
 
     pub(in crate::simulation) fn parked_keys(&self, shards: &[ShardId]) -> Vec<ParkedKey> {
-        let parked = self.parked.iter().filter(|(_, shard)| shards.contains(shard));
-        parked.map(|((kind, id), &shard)| ParkedKey { shard, lane: LaneKey::of(kind, id) }).collect()
+        let parked = self.parked.iter().filter(|(_, row)| shards.contains(&row.shard));
+        parked.map(|((kind, id), row)| ParkedKey { shard: row.shard, lane: LaneKey::of(kind, id) }).collect()
     }
 
     pub(in crate::simulation) fn backlog(&self, now: Micros) -> Backlog {

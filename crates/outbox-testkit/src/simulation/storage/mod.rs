@@ -6,6 +6,8 @@ mod call;
 mod leases;
 mod reader;
 mod settler;
+mod sweep;
+mod watching;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,9 +17,11 @@ use outbox_core::ports::{
     Admin, Leases, Notifier, ParkedKey, Reader, Settler, ShardId, Storage, StorageError, StorageProfile,
 };
 
+use super::scenario::OrderRule;
 use super::world::World;
 use call::Client;
 use reader::SimReader;
+use watching::WatchingReader;
 
 pub(super) struct SimStorage {
     client: Client,
@@ -70,7 +74,10 @@ impl Storage for SimStorage {
 
     async fn reader(&self) -> Result<Box<dyn Reader>, StorageError> {
         self.client.call("reader", |_| ()).await?;
-        Ok(Box::new(SimReader::new(self.client.clone(), self.shared.clone())))
+        Ok(match self.client.world.scenario.order {
+            OrderRule::Snapshots => Box::new(SimReader::new(self.client.clone(), self.shared.clone())),
+            OrderRule::DirtyReads => Box::new(WatchingReader::new(self.client.clone())),
+        })
     }
 
     fn leases(&self) -> &dyn Leases {

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -6,6 +7,7 @@ use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError};
 
 use super::Shared;
 use super::call::Client;
+use super::sweep::SweepCursor;
 use crate::simulation::Defect;
 use crate::simulation::database::ReadReply;
 
@@ -14,10 +16,12 @@ pub(super) struct SimReader {
     client: Client,
     shared: Arc<Shared>,
     tracker: SnapshotTracker,
-    sweep_from: (ShardId, i64),
+    sweep: SweepCursor,
     due_after: i64,
     /// What the defect of a common floor hides.
     hidden_upto: Vec<(ShardId, i64)>,
+    /// What the defect of an old list goes by.
+    listed_before: BTreeSet<u64>,
 }
 
 impl SimReader {
@@ -28,8 +32,8 @@ impl SimReader {
             _ => TrackerMode::Horizon,
         };
         let tracker = SnapshotTracker::new(mode);
-        let sweep_from = (ShardId(0), 0);
-        Self { client, shared, tracker, sweep_from, due_after: 0, hidden_upto: Vec::new() }
+        let sweep = SweepCursor::default();
+        Self { client, shared, tracker, sweep, due_after: 0, hidden_upto: Vec::new(), listed_before: BTreeSet::new() }
     }
 
     fn has(&self, defect: Defect) -> bool {
@@ -51,6 +55,18 @@ impl SimReader {
         });
         shared.advance(horizon.await?);
         Ok(())
+    }
+
+    /// Transactions that need not be watched, listed after the horizon and before the read. Not every read asks.
+    async fn list_idle(&mut self) -> Result<BTreeSet<u64>, StorageError> {
+        if self.client.world.roll(|dice| dice.once_in(2)) {
+            return Ok(BTreeSet::new());
+        }
+        let idle = self.client.call("idle", |state| state.database.idle()).await?;
+        if self.has(Defect::IdleListedBeforeHorizon) {
+            return Ok(std::mem::replace(&mut self.listed_before, idle));
+        }
+        Ok(idle)
     }
 
     async fn query(&self, plan: Plan, limits: ReadLimits) -> Result<ReadReply, StorageError> {
@@ -114,7 +130,9 @@ impl Reader for SimReader {
         if let Some(horizon) = self.shared.horizon() {
             self.tracker.advance_horizon(horizon);
         }
-        let reply = self.query(self.tracker.plan(limits.rows), *limits).await?;
+        let idle = self.list_idle().await?;
+        let mut reply = self.query(self.tracker.plan(limits.rows), *limits).await?;
+        reply.observed.idle = idle;
         self.shared.saw_seq(reply.last_seq);
         let Observed { snapshot, .. } = &reply.observed;
         let (relay, batch) = (self.client.relay, &reply.batch);
@@ -141,14 +159,7 @@ impl Reader for SimReader {
         if self.has(Defect::FloorWithoutSweep) {
             return Ok(Batch::default());
         }
-        let floors: Vec<(ShardId, i64)> = self.tracker.floors().collect();
-        let (cursor, limits) = (self.sweep_from, *limits);
-        let swept =
-            self.client.call("sweep", move |state| state.database.sweep(&floors, cursor, &limits, state.clock()));
-        let (mut batch, next) = swept.await?;
-        batch.more = next.is_some();
-        batch.held.clear();
-        self.sweep_from = next.unwrap_or((ShardId(0), 0));
-        Ok(batch)
+        let floors = self.tracker.floors().collect();
+        self.sweep.next(&self.client, floors, limits).await
     }
 }

@@ -1,13 +1,15 @@
 use async_trait::async_trait;
 use outbox_core::order::Horizon;
 use outbox_core::ports::{
-    Backlog, Burial, FailureMark, Fenced, Lease, ParkedKey, Position, Settler, ShardId, StorageError,
+    Backlog, Burial, FailureMark, Fenced, Lease, ParkedKey, Position, Settler, ShardId, StorageError, StorageErrorKind,
 };
 use std::sync::PoisonError;
 use uuid::Uuid;
 
 use super::SimStorage;
 use crate::simulation::Defect;
+use crate::simulation::scenario::{OrderRule, Scenario};
+use crate::simulation::world::State;
 
 #[async_trait]
 impl Settler for SimStorage {
@@ -15,21 +17,28 @@ impl Settler for SimStorage {
         let (world, relay) = (self.client.world.clone(), self.client.relay);
         let (delivered, last_seq) = (delivered.to_vec(), self.shared.last_seq());
         let delete = async move {
-            let next_xid = world.step(|state| state.database.begin_xid());
+            let next_xid = world.step(|state| {
+                state.database.begin_removal(&delivered);
+                state.database.begin_xid()
+            });
             let until_commit = world.roll(|dice| dice.millis(0, 4));
             tokio::time::sleep(until_commit).await;
             world.step(|state| {
-                let removed = state.database.delete(&delivered);
+                state.database.end_removal(&delivered);
                 state.database.end_xid(next_xid);
+                if rolls_back(state, &world.scenario) {
+                    return Err(StorageError::new(StorageErrorKind::Conflict, "settle: rolled back"));
+                }
+                let removed = state.database.delete(&delivered);
                 state.ledger.settled(&removed);
                 state.note(|| {
                     let seqs: Vec<i64> = removed.iter().map(|position| position.seq).collect();
                     format!("relay {relay} settled {seqs:?}")
                 });
-            });
-            Horizon { last_seq, next_xid }
+                Ok(Horizon { last_seq, next_xid })
+            })
         };
-        let horizon = self.client.call_long("settle", delete).await?;
+        let horizon = self.client.call_long("settle", delete).await??;
         self.shared.advance(horizon);
         Ok(())
     }
@@ -37,7 +46,7 @@ impl Settler for SimStorage {
     async fn retry_later(&self, owner: Uuid, lease: &Lease, mark: &FailureMark) -> Result<Fenced, StorageError> {
         let (lease, mark, relay) = (*lease, mark.clone(), self.client.relay);
         let unfenced = self.client.world.scenario.defect == Some(Defect::FailureMarkWithoutEpoch);
-        let write = move |state: &mut crate::simulation::world::State| {
+        let write = move |state: &mut State| {
             let owned = state.database.owns(owner, &lease);
             if !owned && !unfenced {
                 return Fenced::Lost;
@@ -56,7 +65,7 @@ impl Settler for SimStorage {
     async fn bury(&self, owner: Uuid, lease: &Lease, burial: &Burial) -> Result<Fenced, StorageError> {
         let (lease, burial, relay) = (*lease, burial.clone(), self.client.relay);
         let max_attempts = self.client.world.scenario.relay.max_attempts;
-        let write = move |state: &mut crate::simulation::world::State| {
+        let write = move |state: &mut State| {
             let owned = state.database.owns(owner, &lease);
             if !owned {
                 return Fenced::Lost;
@@ -89,6 +98,17 @@ impl Settler for SimStorage {
     async fn backlog(&self) -> Result<Backlog, StorageError> {
         self.client.call("backlog", |state| state.database.backlog(state.clock())).await
     }
+}
+
+/// Whether a removal that a dirty read may have seen does not happen after all.
+fn rolls_back(state: &mut State, scenario: &Scenario) -> bool {
+    let may = scenario.order == OrderRule::DirtyReads && !state.calm;
+    let rolls_back = may && state.dice.once_in(scenario.storage_fault_every);
+    if rolls_back {
+        state.ledger.fault(1);
+        state.note(|| "a removal is rolled back".to_owned());
+    }
+    rolls_back
 }
 
 impl SimStorage {
