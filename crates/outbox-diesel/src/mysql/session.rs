@@ -86,13 +86,12 @@ pub(super) const START: &str = "START TRANSACTION; ";
 async fn run(conn: &mut Conn, text: &str) -> Result<Vec<ResultSet>, mysql_async::Error> {
     let mut result = conn.query_iter(text).await?;
     let mut sets = Vec::new();
-    loop {
+    while result.columns().is_some() {
         let matched = result.affected_rows();
-        let mut rows = Vec::new();
-        result.for_each(|row| rows.push(row)).await?;
+        let rows = result.map(|row: Row| row).await?;
         sets.push(ResultSet { rows, matched });
-        if result.is_empty() {
-            return Ok(sets);
-        }
     }
+    // The error of a statement after the first waits here.
+    result.map(|row: Row| row).await?;
+    Ok(sets)
 }

@@ -133,7 +133,7 @@ fn columns(kind: i32, inline_bytes: usize) -> String {
 const NOTHING: &str = "NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0, NULL";
 
 /// The same without the last one.
-const NOTHING_BUT_TIME: &str = "NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0";
+const NOTHING_BUT_TIME: &str = "NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0";
 
 /// The rows of these keys, whole.
 pub(super) fn rows_of(tables: &Tables, keys: &[(ShardId, i64)], inline_bytes: usize) -> String {
