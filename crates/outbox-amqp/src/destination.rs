@@ -2,7 +2,7 @@ use lapin::types::ShortString;
 use outbox_core::ports::{Reason, RouteName};
 
 /// Longest exchange name and routing key that AMQP 0-9-1 can carry, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// Where a message goes: an exchange and a routing key, each of at most 255 bytes.
 ///

@@ -34,6 +34,8 @@ pub(crate) struct Driver {
     watchdog: Watchdog,
     blocked: watch::Sender<bool>,
     blocked_since: Option<Instant>,
+    /// What was said last about the connection as a whole.
+    fault: Option<Reason>,
     now: Instant,
 }
 
@@ -51,7 +53,7 @@ impl Driver {
         lines.push(Line::new(true));
         let watchdog = Watchdog::new(shared.stall_timeout, shared.stalls.clone());
         let (steps, now) = (FuturesUnordered::new(), Instant::now());
-        Self { shared, connection, sink, lines, steps, watchdog, blocked, blocked_since: None, now }
+        Self { shared, connection, sink, lines, steps, watchdog, blocked, blocked_since: None, fault: None, now }
     }
 
     /// Runs until the session is lost, or `batches` has ended and everything has its outcome.
@@ -190,14 +192,20 @@ impl Driver {
                 self.blocked.send_replace(false);
                 self.sink.blocked(None);
             }
-            _ => {} // errors come with what they concern, or at the next tick
+            Event::Error(error) => {
+                if let Scope::Connection(reason) = scope(&error) {
+                    self.fault = Some(reason); // what is in flight fails with it, and the next tick sees to the rest
+                }
+            }
+            _ => {}
         }
     }
 
     fn on_tick(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
         if !self.connection.status().connected() {
-            return Err(lost("the connection is closed".to_owned()));
+            let fault = self.fault.take();
+            return Err(Lost(fault.unwrap_or_else(|| Reason::new("the connection is closed"))));
         }
         if let Some(since) = self.blocked_since {
             self.watchdog.excuse(now);

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use outbox_core::Message;
 
 use crate::BuildError;
+use crate::destination::MAX_NAME_BYTES;
 
 /// A text with fields of the message: `{aggregate_type}`, `{event_type}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,11 @@ impl Template {
             rest = after;
         }
         push_text(&mut parts, rest);
+        // With any message it would be longer still, and every message a dead letter.
+        let bytes = parts.iter().map(|part| if let Part::Text(text) = part { text.len() } else { 0 }).sum();
+        if bytes > MAX_NAME_BYTES {
+            return Err(BuildError::TooLong { field, bytes });
+        }
         Ok(Self { parts })
     }
 
@@ -90,6 +96,7 @@ mod tests {
             ("{aggregate_id}", "unknown field \"aggregate_id\": use {aggregate_type} or {event_type}"),
             ("a{event_type", "'{' without its '}'"),
             ("a}b", "'}' without its '{'"),
+            (&*format!("{}{{event_type}}", "x".repeat(300)), "has 300 bytes, the limit is 255"),
         ] {
             let error = Template::parse("exchange", template).unwrap_err().to_string();
             assert!(error.starts_with("exchange") && error.contains(fault), "{template}: {error}");
