@@ -11,6 +11,8 @@ use crate::secrets::{Secrets, redact_urls};
 pub(crate) enum Database {
     /// `postgres://…` or `postgresql://…`, as it was given.
     Postgres(String),
+    /// `mysql://…` or `mariadb://…`, as it was given.
+    Mysql(String),
     /// `sqlite:PATH` or `sqlite://PATH`.
     Sqlite(PathBuf),
 }
@@ -22,12 +24,13 @@ impl Database {
     ///
     /// Another scheme, or none; the message names what is allowed and no secret.
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        const ALLOWED: &str = "allowed: postgres://USER@HOST:PORT/NAME or sqlite:PATH";
+        const ALLOWED: &str = "allowed: postgres://USER@HOST:PORT/NAME, mysql://USER@HOST:PORT/NAME or sqlite:PATH";
         let Some((scheme, rest)) = url.split_once(':') else {
             bail!("--database: the URL has no scheme; {ALLOWED}");
         };
         match scheme {
             "postgres" | "postgresql" if rest.starts_with("//") => Ok(Self::Postgres(url.to_owned())),
+            "mysql" | "mariadb" if rest.starts_with("//") => Ok(Self::Mysql(url.to_owned())),
             "sqlite" => match rest.strip_prefix("//").unwrap_or(rest) {
                 "" => bail!("--database: the SQLite URL names no file; {ALLOWED}"),
                 ":memory:" => bail!(
@@ -42,10 +45,9 @@ impl Database {
 
     /// Adds the password in the URL to the secrets.
     pub(crate) fn collect_secrets(&self, secrets: &mut Secrets) {
-        let Self::Postgres(url) = self else { return };
-        let authority = url.split_once("://").map_or("", |(_, rest)| rest);
-        if let Some((_, password)) = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')) {
-            secrets.add(password);
+        match self {
+            Self::Postgres(url) | Self::Mysql(url) => secrets.add_password_of(url),
+            Self::Sqlite(_) => {}
         }
     }
 }
@@ -53,7 +55,7 @@ impl Database {
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Postgres(url) => f.write_str(&redact_urls(url)),
+            Self::Postgres(url) | Self::Mysql(url) => f.write_str(&redact_urls(url)),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
@@ -74,6 +76,9 @@ mod tests {
     #[test]
     fn the_scheme_decides() {
         assert!(matches!(Database::parse("postgresql://db/x"), Ok(Database::Postgres(_))));
+        for url in ["mysql://db/x", "mariadb://db/x"] {
+            assert!(matches!(Database::parse(url), Ok(Database::Mysql(_))));
+        }
         assert!(
             matches!(Database::parse("sqlite:///tmp/a.db"), Ok(Database::Sqlite(path)) if path == Path::new("/tmp/a.db"))
         );
@@ -82,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_wrong_url_names_what_is_allowed_and_not_the_url() {
-        for wrong in ["app:hush@db", "mysql://app:hush@db/x", "hush", "sqlite:", "sqlite::memory:"] {
+        for wrong in ["app:hush@db", "mssql://app:hush@db/x", "hush", "sqlite:", "sqlite::memory:"] {
             let error = Database::parse(wrong).unwrap_err().to_string();
             assert!(error.contains("postgres://USER@HOST:PORT/NAME") && !error.contains("hush"), "{error}");
         }
@@ -90,10 +95,13 @@ mod tests {
 
     #[test]
     fn no_form_of_it_shows_the_password() {
-        let database = Database::parse("postgres://app:hush@db/x").unwrap();
-        assert_eq!(format!("{database} {database:?}"), "postgres://app:***@db/x Database(postgres://app:***@db/x)");
-        let mut secrets = Secrets::default();
-        database.collect_secrets(&mut secrets);
-        assert_eq!(secrets.redact("password hush failed"), "password *** failed");
+        for scheme in ["postgres", "mysql"] {
+            let database = Database::parse(&format!("{scheme}://app:hush@db/x")).unwrap();
+            let shown = format!("{scheme}://app:***@db/x");
+            assert_eq!(format!("{database} {database:?}"), format!("{shown} Database({shown})"));
+            let mut secrets = Secrets::default();
+            database.collect_secrets(&mut secrets);
+            assert_eq!(secrets.redact("password hush failed"), "password *** failed");
+        }
     }
 }

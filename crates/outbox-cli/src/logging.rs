@@ -31,10 +31,11 @@ pub(crate) fn start(default: &str) -> Result<()> {
         .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
-/// Whether a library's log line cannot hold a payload, whatever the filter says: the PostgreSQL driver prints the parameters of
-/// every statement at debug level.
+/// Whether a library's log line cannot hold a payload or a password, whatever the filter says: the PostgreSQL driver prints the
+/// parameters of every statement at debug level, the RabbitMQ client each returned message at warn and its frames at trace.
 fn harmless(target: &str, level: Level) -> bool {
-    level <= Level::INFO || !target.starts_with("tokio_postgres")
+    let is = |name| target.starts_with(name);
+    !(is("lapin") || is("amq_protocol") || is("tokio_postgres") && level > Level::INFO)
 }
 
 #[cfg(test)]
@@ -42,8 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_with_their_parameters_are_never_logged() {
+    fn what_may_hold_payloads_or_passwords_is_never_logged() {
         assert!(!harmless("tokio_postgres::query", Level::DEBUG) && !harmless("tokio_postgres", Level::TRACE));
+        assert!(!harmless("lapin::returned_messages", Level::WARN) && !harmless("amq_protocol::frame", Level::TRACE));
         assert!(harmless("tokio_postgres::connection", Level::INFO) && harmless("outbox_core::relay", Level::TRACE));
     }
 }

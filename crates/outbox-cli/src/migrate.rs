@@ -58,7 +58,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Target {
-    /// postgres://USER@HOST:PORT/NAME or sqlite:PATH
+    /// postgres://USER@HOST:PORT/NAME, mysql://USER@HOST:PORT/NAME or sqlite:PATH
     #[arg(long, value_name = "URL", env = "OUTBOX__DATABASE", hide_env_values = true)]
     database: String,
 
@@ -75,7 +75,7 @@ impl Migrate {
     ///
     /// # Cancellation
     ///
-    /// Each migration is one transaction.
+    /// Each migration is one transaction; on MySQL it may stop between two statements, and the next `up` or `down` goes on there.
     pub(crate) async fn run(self, secrets: &mut Secrets) -> Result<()> {
         match self.action {
             Action::Up { target, to } => {
@@ -97,6 +97,7 @@ impl Migrate {
                 let (database, tables) = target.read(secrets)?;
                 let backend = match database {
                     Database::Postgres(_) => Backend::Postgres,
+                    Database::Mysql(_) => Backend::Mysql,
                     Database::Sqlite(_) => Backend::Sqlite,
                 };
                 let print = if to >= from { migrations::print_up } else { migrations::print_down };
@@ -120,6 +121,9 @@ impl Target {
             Database::Postgres(url) => {
                 outbox::postgres::establish(url).await.map(|connection| Connection::Postgres(Box::new(connection)))?
             }
+            Database::Mysql(url) => {
+                outbox::mysql::establish(url).await.map(|connection| Connection::Mysql(Box::new(connection)))?
+            }
             Database::Sqlite(path) => Connection::Sqlite(Box::new(outbox::sqlite::establish(path).await?)),
         };
         Ok((connection, tables))
@@ -128,6 +132,7 @@ impl Target {
 
 enum Connection {
     Postgres(Box<diesel_async::AsyncPgConnection>),
+    Mysql(Box<diesel_async::AsyncMysqlConnection>),
     Sqlite(Box<diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>>),
 }
 
@@ -135,6 +140,7 @@ impl Connection {
     async fn up(&mut self, tables: &Tables, to: i32) -> Result<Vec<AppliedMigration>> {
         Ok(match self {
             Self::Postgres(connection) => migrations::postgres::up(connection, tables, to).await?,
+            Self::Mysql(connection) => migrations::mysql::up(connection, tables, to).await?,
             Self::Sqlite(connection) => migrations::sqlite::up(connection, tables, to).await?,
         })
     }
@@ -142,6 +148,7 @@ impl Connection {
     async fn down(&mut self, tables: &Tables, to: i32, rows: PendingRows) -> Result<Vec<AppliedMigration>> {
         Ok(match self {
             Self::Postgres(connection) => migrations::postgres::down(connection, tables, to, rows).await?,
+            Self::Mysql(connection) => migrations::mysql::down(connection, tables, to, rows).await?,
             Self::Sqlite(connection) => migrations::sqlite::down(connection, tables, to, rows).await?,
         })
     }
@@ -149,6 +156,7 @@ impl Connection {
     async fn status(&mut self, tables: &Tables) -> Result<Vec<MigrationStatus>> {
         Ok(match self {
             Self::Postgres(connection) => migrations::postgres::status(connection, tables).await?,
+            Self::Mysql(connection) => migrations::mysql::status(connection, tables).await?,
             Self::Sqlite(connection) => migrations::sqlite::status(connection, tables).await?,
         })
     }
@@ -169,6 +177,7 @@ fn status_line(migration: &MigrationStatus) -> String {
         Some(Err(_)) => "applied".to_owned(),
         None => "pending".to_owned(),
     };
+    let unfinished = migration.unfinished.map(|at| format!(", {at}")).unwrap_or_default();
     let known = if migration.version > EXPECTED_VERSION { " (made by a newer program)" } else { "" };
-    format!("{:04} {}  {state}{known}", migration.version, migration.name)
+    format!("{:04} {}  {state}{unfinished}{known}", migration.version, migration.name)
 }

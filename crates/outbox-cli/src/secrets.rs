@@ -20,6 +20,14 @@ impl Secrets {
         }
     }
 
+    /// Remembers the password in `scheme://user:password@host`, when there is one.
+    pub(crate) fn add_password_of(&mut self, url: &str) {
+        let authority = url.split_once("://").map_or("", |(_, rest)| rest);
+        if let Some((_, password)) = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')) {
+            self.add(password);
+        }
+    }
+
     /// The text without any secret: neither the remembered ones nor the password of any URL.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut text = redact_urls(text);

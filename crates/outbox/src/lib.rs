@@ -1,5 +1,5 @@
 //! The transactional outbox: a service commits a business change and the events that describe it in one database
-//! transaction; a relay delivers every committed event to Kafka, in order per key, and none that rolled back.
+//! transaction; a relay delivers every committed event to Kafka or RabbitMQ, in order per key, and none that rolled back.
 //!
 #![cfg_attr(all(feature = "postgres", feature = "kafka"), doc = "```no_run")]
 #![cfg_attr(not(all(feature = "postgres", feature = "kafka")), doc = "```text")]
@@ -68,6 +68,7 @@
 //! | `kafka` | `KafkaTransport` on rdkafka |
 //! | `kafka-ssl` | TLS to Kafka with OpenSSL |
 //! | `kafka-zstd` | zstd compression on the way to Kafka |
+//! | `amqp` | `AmqpTransport` for RabbitMQ on lapin, TLS included |
 
 pub use outbox_core::{
     Event, Headers, InvalidMessage, Limits, Message, NewMessage, Storage, ToMessage, Transport, message, ports,
@@ -78,7 +79,7 @@ pub use outbox_core::{
 };
 
 #[cfg(feature = "mysql")]
-pub use outbox_diesel::mysql::{self, MysqlOutbox};
+pub use outbox_diesel::mysql::{self, MysqlOutbox, MysqlStorage};
 #[cfg(feature = "postgres")]
 pub use outbox_diesel::postgres::{self, PostgresOutbox, PostgresStorage};
 #[cfg(feature = "sqlite")]
@@ -88,3 +89,6 @@ pub use outbox_diesel::{AppendError, DEFAULT_PREFIX as DEFAULT_TABLE_PREFIX, Inv
 
 #[cfg(feature = "kafka")]
 pub use outbox_kafka::{self as kafka, KafkaTransport, KafkaTransportBuilder};
+
+#[cfg(feature = "amqp")]
+pub use outbox_amqp::{self as amqp, AmqpTransport, AmqpTransportBuilder};

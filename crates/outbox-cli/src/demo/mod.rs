@@ -23,11 +23,11 @@ const REAL_MAX_EVENTS: u64 = 2_000_000;
 /// Place orders, deliver their events, and verify from the broker's side that none was lost, invented or reordered
 ///
 /// Without arguments everything runs in this process: a SQLite file in a temporary folder and an in-process broker that speaks
-/// Kafka's protocol. With --database and --kafka the same runs on real services, in tables and a topic of its own that are
-/// removed at the end.
+/// Kafka's protocol. With --database and --kafka or --amqp the same runs on real services, in tables and a topic or a queue of its
+/// own that are removed at the end.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
-    /// Database to use instead of a temporary SQLite file: postgres://USER@HOST:PORT/NAME or sqlite:PATH
+    /// Database to use instead of a temporary SQLite file: postgres://USER@HOST:PORT/NAME, mysql://USER@HOST:PORT/NAME or sqlite:PATH
     // From the command line only: a demo must not end up on the database of a relay by its environment.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
@@ -35,6 +35,10 @@ pub(crate) struct Demo {
     /// Kafka to use instead of the in-process broker
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
+
+    /// RabbitMQ to use instead of the in-process broker: amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://…
+    #[arg(long, value_name = "URL")]
+    amqp: Option<String>,
 
     /// Events to commit
     #[arg(long, value_name = "EVENTS", default_value = "20000")]
@@ -71,7 +75,7 @@ impl Demo {
     ///
     /// # Cancellation
     ///
-    /// Tables and a topic on real services stay behind.
+    /// What it made on real services stays behind.
     pub(crate) async fn run(self, secrets: &mut Secrets) -> Result<bool> {
         run::run(self.plan(secrets)?).await
     }
@@ -81,7 +85,10 @@ impl Demo {
         if let Some(database) = &database {
             database.collect_secrets(secrets);
         }
-        let broker = self.kafka.map(BrokerAddress::Kafka);
+        let broker = BrokerAddress::given(self.kafka.as_deref(), self.amqp.as_deref())?;
+        if let Some(broker) = &broker {
+            broker.collect_secrets(secrets);
+        }
         let (most, whose) = if broker.is_none() {
             (MOCK_MAX_EVENTS, "the in-process broker holds")
         } else {

@@ -1,5 +1,6 @@
 //! `outbox relay`: a relay of its own, for services in any language.
 
+mod broker;
 mod progress;
 mod tuning;
 
@@ -7,49 +8,30 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use outbox::{KafkaTransport, PostgresStorage, Relay, SqliteStorage, Storage, Tables, Transport};
+use outbox::{MysqlStorage, PostgresStorage, Relay, SqliteStorage, Storage, Tables};
 
-use self::{progress::Progress, tuning::Tuning};
+use self::{broker::BrokerArgs, progress::Progress, tuning::Tuning};
 use crate::{
     database::Database,
     interrupt::Interrupt,
-    secrets::{Secrets, is_secret_property},
+    secrets::Secrets,
     tables::TableArgs,
-    values::{duration, grouped, key_value},
+    values::{duration, grouped},
 };
 
-/// Deliver committed messages to Kafka, in order per key, until interrupted
+/// Deliver committed messages to Kafka or RabbitMQ, in order per key, until interrupted
 ///
-/// The topic is the message's aggregate_type, the record's key its aggregate_id, and the value its payload as it is. An interrupt
-/// (Ctrl-C, SIGTERM) finishes what is in flight; a second one ends at once with exit code 130. Logs go to standard error; OUTBOX_LOG
+/// On Kafka the topic is the message's aggregate_type, the record's key its aggregate_id, and the value its payload as it is. On
+/// RabbitMQ the exchange is `outbox` and the routing key aggregate_type.event_type, unless told otherwise, and the body the payload. An interrupt (Ctrl-C, SIGTERM) finishes what is in flight; a second one ends at once with exit code 130. Logs go to standard error; OUTBOX_LOG
 /// sets their filter, for example OUTBOX_LOG=debug.
 #[derive(Args, Debug)]
 pub(crate) struct RelayCommand {
-    /// Database with the outbox tables: postgres://USER@HOST:PORT/NAME or sqlite:PATH
+    /// Database with the outbox tables: postgres://USER@HOST:PORT/NAME, mysql://USER@HOST:PORT/NAME or sqlite:PATH
     #[arg(long, value_name = "URL", env = "OUTBOX__DATABASE", hide_env_values = true)]
     database: String,
 
-    /// Kafka's bootstrap addresses, separated by commas
-    #[arg(long, value_name = "HOST:PORT", env = "OUTBOX__KAFKA")]
-    kafka: String,
-
-    /// Topic of a message; {aggregate_type} and {event_type} stand for its values
-    #[arg(long, value_name = "TEMPLATE", env = "OUTBOX__TOPIC", default_value = "{aggregate_type}")]
-    topic: String,
-
-    /// The CloudEvents source of all messages: says which service they come from
-    #[arg(long, value_name = "URI", env = "OUTBOX__SOURCE")]
-    source: Option<String>,
-
-    /// Any librdkafka property that does not break the promise; may be repeated. In the environment they are separated by spaces
-    #[arg(
-        long = "kafka-property",
-        value_name = "KEY=VALUE",
-        env = "OUTBOX__KAFKA_PROPERTIES",
-        hide_env_values = true,
-        value_delimiter = ' '
-    )]
-    kafka_properties: Vec<String>,
+    #[command(flatten)]
+    broker: BrokerArgs,
 
     /// Also wake up by PostgreSQL's NOTIFY, which appends must send (`PostgresOutbox::with_notify`)
     #[arg(long, env = "OUTBOX__LISTEN")]
@@ -83,19 +65,20 @@ impl RelayCommand {
     pub(crate) async fn run(self, secrets: &mut Secrets) -> Result<()> {
         let database = Database::parse(&self.database)?;
         database.collect_secrets(secrets);
-        let transport = self.transport(secrets)?;
+        let broker = self.broker.address(secrets)?;
+        let transport = self.broker.transport(&broker, secrets)?;
         let config = self.tuning.config();
         config.validate()?;
         let tables = self.tables.tables()?;
-        if self.listen && matches!(database, Database::Sqlite(_)) {
-            bail!("--listen: SQLite has no NOTIFY; the relay polls, or is woken in the same program");
+        if self.listen && !matches!(database, Database::Postgres(_)) {
+            bail!("--listen: only PostgreSQL has NOTIFY; the relay polls, or is woken in the same program");
         }
         let interrupt = Interrupt::listen(|| {})?;
         let storage = storage(&database, tables, self.listen).await?;
         let shards = storage.check().await.context("the database cannot be used")?.shards;
         let relay = Relay::builder_from(storage.clone(), transport).config(config).build()?;
         let progress = Progress::new(relay.handle(), storage, shards, self.progress_interval);
-        tracing::info!(%database, kafka = %self.kafka, topic = %self.topic, "relay starts");
+        tracing::info!(%database, %broker, "relay starts");
         let shutdown = async {
             tokio::select! {
                 () = interrupt.wait() => {}
@@ -117,27 +100,12 @@ impl RelayCommand {
         }
         Ok(())
     }
-
-    fn transport(&self, secrets: &mut Secrets) -> Result<Arc<dyn Transport>> {
-        let mut builder = KafkaTransport::builder(&self.kafka).topic_template(&self.topic);
-        if let Some(source) = &self.source {
-            builder = builder.source(source);
-        }
-        for property in &self.kafka_properties {
-            let (key, value) =
-                key_value(property).map_err(|allowed| anyhow::anyhow!("--kafka-property: it must be {allowed}"))?;
-            if is_secret_property(&key) {
-                secrets.add(&value);
-            }
-            builder = builder.property(key, value);
-        }
-        Ok(Arc::new(builder.build()?))
-    }
 }
 
 async fn storage(database: &Database, tables: Tables, listen: bool) -> Result<Arc<dyn Storage>> {
     Ok(match database {
         Database::Postgres(url) => Arc::new(PostgresStorage::builder(url).tables(tables).listen(listen).build()?),
+        Database::Mysql(url) => Arc::new(MysqlStorage::builder(url).tables(tables).build()?),
         Database::Sqlite(path) => Arc::new(SqliteStorage::builder(path).tables(tables).connect().await?),
     })
 }

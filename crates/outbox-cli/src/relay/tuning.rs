@@ -62,11 +62,11 @@ pub(crate) struct Tuning {
     #[arg(long, env = "OUTBOX__DEAD_LETTERS", value_name = "POLICY", default_value = "continue")]
     dead_letters: Policy,
 
-    /// The same for one topic; may be repeated
+    /// The same for one route: a topic, or EXCHANGE/ROUTING_KEY; may be repeated
     #[arg(
         long,
         env = "OUTBOX__DEAD_LETTERS_BY_ROUTE",
-        value_name = "TOPIC=POLICY",
+        value_name = "ROUTE=POLICY",
         value_delimiter = ',',
         value_parser = route_policy
     )]
@@ -170,8 +170,8 @@ impl Tuning {
 }
 
 fn route_policy(text: &str) -> Result<(String, Policy), String> {
-    const ALLOWED: &str = "TOPIC=continue or TOPIC=park-key";
-    let (route, policy) = text.split_once('=').ok_or(ALLOWED)?;
+    const ALLOWED: &str = "ROUTE=continue or ROUTE=park-key";
+    let (route, policy) = text.rsplit_once('=').ok_or(ALLOWED)?;
     let policy = Policy::from_str(policy, false).map_err(|_| ALLOWED)?;
     if route.is_empty() { Err(ALLOWED.to_owned()) } else { Ok((route.to_owned(), policy)) }
 }

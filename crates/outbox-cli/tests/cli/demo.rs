@@ -1,8 +1,10 @@
 //! The demo proves itself.
 
 use crate::support::{
+    mysql::MysqlDatabase,
     postgres::Database,
     program::{Ended, outbox, run, succeed},
+    rabbitmq::{exchange_exists, queue_exists},
     service,
 };
 
@@ -47,6 +49,60 @@ fn the_demo_on_real_services_verifies_itself_and_cleans_up() {
     assert_plain(&ended.stdout);
     let left = database.psql("SELECT count(*) FROM pg_class WHERE relname LIKE 'demo_%'");
     assert_eq!(left.trim(), "0");
+}
+
+/// Runs the demo on one of the pairs of database and broker; PostgreSQL with Kafka has its test above.
+fn verify_pair(database: &[&str], broker: &[&str]) -> Ended {
+    let size = ["demo", "--events", "2000", "--rate", "0", "--orders", "200"];
+    let ended = run(&[&size[..], database, broker].concat());
+    assert_verified(&ended, "2,000");
+    assert_plain(&ended.stdout);
+    ended
+}
+
+/// The demo names what it made: RabbitMQ must not have it any more.
+fn assert_queue_is_gone(ended: &Ended) {
+    let (_, rest) = ended.stdout.split_once(", queue ").expect("the demo names its queue");
+    let queue = rest.lines().next().unwrap_or_default().trim();
+    let exchange = queue.strip_suffix("order").expect("the queue is named after its events");
+    assert!(!queue_exists(queue), "{queue} is left");
+    assert!(!exchange_exists(&format!("{exchange}events")), "the exchange of {queue} is left");
+}
+
+#[test]
+fn the_demo_verifies_itself_on_sqlite_and_kafka() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = format!("sqlite:{}", folder.path().join("demo.db").display());
+    verify_pair(&["--database", &database], &["--kafka", &service("OUTBOX_TEST_KAFKA")]);
+}
+
+#[test]
+fn the_demo_verifies_itself_on_sqlite_and_rabbitmq() {
+    let ended = verify_pair(&[], &["--amqp", &service("OUTBOX_TEST_AMQP")]);
+    assert_queue_is_gone(&ended);
+}
+
+#[test]
+fn the_demo_verifies_itself_on_postgres_and_rabbitmq() {
+    let database = Database::empty();
+    let ended = verify_pair(&["--database", &database.url], &["--amqp", &service("OUTBOX_TEST_AMQP")]);
+    assert_queue_is_gone(&ended);
+    assert_eq!(database.psql("SELECT count(*) FROM pg_class WHERE relname LIKE 'demo_%'").trim(), "0");
+}
+
+#[test]
+fn the_demo_verifies_itself_on_mysql_and_kafka() {
+    let database = MysqlDatabase::empty();
+    verify_pair(&["--database", &database.url], &["--kafka", &service("OUTBOX_TEST_KAFKA")]);
+    assert_eq!(database.tables("demo_"), 0);
+}
+
+#[test]
+fn the_demo_verifies_itself_on_mysql_and_rabbitmq() {
+    let database = MysqlDatabase::empty();
+    let ended = verify_pair(&["--database", &database.url], &["--amqp", &service("OUTBOX_TEST_AMQP")]);
+    assert_queue_is_gone(&ended);
+    assert_eq!(database.tables("demo_"), 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod demo;
 mod migrate;
+mod rabbitmq;
 mod refusals;
 mod relay;
 mod support;

@@ -1,6 +1,6 @@
 //! The migrations from the command line.
 
-use crate::support::{postgres::Database, program::run};
+use crate::support::{mysql::MysqlDatabase, postgres::Database, program::run};
 
 #[test]
 fn up_status_and_down_on_sqlite() {
@@ -14,6 +14,13 @@ fn up_status_and_down_on_postgres_in_a_schema_of_its_own() {
     let database = Database::empty();
     there_and_back(&["--database", &database.url, "--schema", "billing", "--table-prefix", "evt_"]);
     assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'billing'").trim(), "0");
+}
+
+#[test]
+fn up_status_and_down_on_mysql() {
+    let database = MysqlDatabase::empty();
+    there_and_back(&["--database", &database.url, "--table-prefix", "evt_"]);
+    assert_eq!(database.tables("evt_"), 0);
 }
 
 fn there_and_back(place: &[&str]) {
@@ -36,6 +43,16 @@ fn the_printed_sql_makes_a_schema_that_the_command_recognizes() {
     let printed = run(&["migrate", "print", "--database", "postgres://nowhere.invalid/none"]);
     assert!(printed.status.success(), "{}", printed.everything());
     database.psql(&printed.stdout);
+    let status = run(&["migrate", "status", "--database", &database.url]);
+    assert!(status.stdout.contains("0001 outbox  applied"), "{}", status.everything());
+}
+
+#[test]
+fn the_printed_sql_of_mysql_makes_a_schema_that_the_command_recognizes() {
+    let database = MysqlDatabase::empty();
+    let printed = run(&["migrate", "print", "--database", "mysql://nowhere.invalid/none"]);
+    assert!(printed.status.success(), "{}", printed.everything());
+    database.execute(&printed.stdout);
     let status = run(&["migrate", "status", "--database", &database.url]);
     assert!(status.stdout.contains("0001 outbox  applied"), "{}", status.everything());
 }

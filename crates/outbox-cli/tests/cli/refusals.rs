@@ -22,16 +22,53 @@ fn assert_refused(ended: &Ended, code: i32, texts: &[&str]) {
 
 #[test]
 fn a_url_of_another_kind_names_what_is_allowed() {
-    for url in ["mysql://app:hush-hush@db/shop", "app:hush-hush@db", "hush-hush", "sqlite:"] {
+    for url in ["mssql://app:hush-hush@db/shop", "app:hush-hush@db", "hush-hush", "sqlite:"] {
         let ended = run(&["relay", "--database", url, "--kafka", "127.0.0.1:1"]);
-        assert_refused(&ended, 1, &["--database", "allowed: postgres://USER@HOST:PORT/NAME or sqlite:PATH"]);
+        let allowed = "allowed: postgres://USER@HOST:PORT/NAME, mysql://USER@HOST:PORT/NAME or sqlite:PATH";
+        assert_refused(&ended, 1, &["--database", allowed]);
     }
+    for url in ["guest:hush-hush@mq", "http://guest:hush-hush@mq", "hush-hush"] {
+        let ended = run(&["relay", "--database", "sqlite:x.db", "--amqp", url]);
+        assert_refused(&ended, 1, &["--amqp", "allowed: amqp://USER@HOST:PORT/VHOST"]);
+    }
+}
+
+#[test]
+fn there_must_be_exactly_one_broker() {
+    let amqp = "amqp://guest:hush-hush@127.0.0.1:1/%2f";
+    let both = ["--database", "sqlite:x.db", "--kafka", "127.0.0.1:1", "--amqp", amqp];
+    for command in ["relay", "demo"] {
+        assert_refused(&run(&[&[command], &both[..]].concat()), 1, &["--kafka and --amqp: both are given"]);
+    }
+    let none = run(&["relay", "--database", "sqlite:x.db"]);
+    assert_refused(&none, 1, &["no broker is named", "--kafka HOST:PORT", "--amqp URL"]);
+    let foreign = run(&["relay", "--database", "sqlite:x.db", "--amqp", amqp, "--topic", "x"]);
+    assert_refused(&foreign, 1, &["--topic: it belongs to --kafka", "amqp://guest:***@127.0.0.1:1"]);
+}
+
+#[test]
+fn values_that_rabbitmq_cannot_carry_name_the_flag() {
+    let relay = ["relay", "--database", "sqlite:x.db", "--amqp", "amqp://127.0.0.1:1/%2f"];
+    let long = "x".repeat(300);
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["--exchange", "{colour}"], &["exchange", "{colour}"]),
+        (&["--routing-key", "{colour}"], &["routing", "{colour}"]),
+        (&["--quorum-queue", "orders"], &["--quorum-queue", "QUEUE=BINDING_KEY"]),
+        (&["--exchange", &long], &["exchange", "300"]),
+    ];
+    for (flags, texts) in cases {
+        assert_refused(&run(&[&relay[..], flags].concat()), 1, texts);
+    }
+    let no_file = run(&[&relay[..], &["--amqp-ca", "nowhere/ca.pem"]].concat());
+    assert_refused(&no_file, 1, &["--amqp-ca: nowhere/ca.pem"]);
 }
 
 #[test]
 fn a_server_that_is_not_there_is_named_without_the_password() {
     let url = format!("postgres://app:hush-hush@127.0.0.1:{}/shop", closed_port());
     let ended = run(&["migrate", "up", "--database", &url]);
+    assert_refused(&ended, 1, &["error:", "127.0.0.1"]);
+    let ended = run(&["migrate", "up", "--database", &url.replace("postgres:", "mysql:")]);
     assert_refused(&ended, 1, &["error:", "127.0.0.1"]);
 }
 
@@ -106,7 +143,15 @@ fn help_names_every_flag_with_its_variable() {
     let ended = run(&["relay", "--help"]);
     assert!(ended.status.success());
     let help = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    for text in ["--lease-duration", "OUTBOX__LEASE_DURATION", "[default: 15s]", "exit code 130", "--kafka-property"] {
+    for text in [
+        "--lease-duration",
+        "OUTBOX__LEASE_DURATION",
+        "[default: 15s]",
+        "exit code 130",
+        "--kafka-property",
+        "--amqp",
+        "OUTBOX__AMQP",
+    ] {
         assert!(help.contains(text), "{text:?} is missing in {}", ended.stdout);
     }
     for command in [&["--help"][..], &["demo", "--help"], &["migrate", "--help"], &["migrate", "down", "--help"]] {

@@ -1,6 +1,7 @@
 //! The demo's broker: what the relay delivers to, and what an independent consumer reads.
 
 mod kafka;
+mod rabbitmq;
 
 use std::{sync::Arc, time::Instant};
 
@@ -67,5 +68,6 @@ pub(super) async fn open(address: Option<&BrokerAddress>, prefix: &str) -> Resul
     Ok(match address {
         None => Box::new(kafka::KafkaBroker::in_process()?),
         Some(BrokerAddress::Kafka(brokers)) => Box::new(kafka::KafkaBroker::real(brokers, prefix).await?),
+        Some(BrokerAddress::Amqp(url)) => Box::new(rabbitmq::RabbitMq::real(url, prefix).await?),
     })
 }

@@ -1,5 +1,6 @@
 //! The demo's business: orders, changed in transactions that append an event for each change.
 
+mod mysql;
 mod postgres;
 mod sql;
 mod sqlite;
@@ -48,6 +49,7 @@ pub(super) async fn open(database: &Database, prefix: &str) -> Result<Arc<dyn Sh
     let tables = Tables::new(None, &format!("{prefix}outbox_"))?;
     Ok(match database {
         Database::Postgres(url) => Arc::new(postgres::PostgresShop::create(url, prefix, tables).await?),
+        Database::Mysql(url) => Arc::new(mysql::MysqlShop::create(url, prefix, tables).await?),
         Database::Sqlite(path) => Arc::new(sqlite::SqliteShop::create(Path::new(path), prefix, tables).await?),
     })
 }

@@ -41,7 +41,7 @@ impl Sql {
     pub(super) fn create(&self) -> String {
         format!(
             "CREATE TABLE {} (order_id bigint PRIMARY KEY, version bigint NOT NULL);
-             CREATE TABLE {} (event_id text PRIMARY KEY, order_id bigint NOT NULL, version bigint NOT NULL,
+             CREATE TABLE {} (event_id char(36) PRIMARY KEY, order_id bigint NOT NULL, version bigint NOT NULL,
                               UNIQUE (order_id, version));",
             self.orders, self.changes
         )
@@ -51,15 +51,33 @@ impl Sql {
         format!("DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {};", self.changes, self.orders)
     }
 
-    /// Changes the orders. The row locks that it takes make the writers of one order follow each other.
+    /// Changes the orders and returns their versions. The row locks that it takes make the writers of one order follow each other.
     pub(super) fn change(&self, orders: &[i64]) -> String {
-        let values: Vec<String> = orders.iter().map(|order| format!("({order}, 1)")).collect();
         format!(
-            "INSERT INTO {orders} (order_id, version) VALUES {} \
-             ON CONFLICT (order_id) DO UPDATE SET version = {orders}.version + 1 RETURNING order_id, version",
-            values.join(", "),
-            orders = self.orders,
+            "{} ON CONFLICT (order_id) DO UPDATE SET version = {}.version + 1 RETURNING order_id, version",
+            self.place(orders),
+            self.orders,
         )
+    }
+
+    /// The same in MySQL's words, which return nothing: [`versions`](Self::versions) reads what was made.
+    pub(super) fn change_on_mysql(&self, orders: &[i64]) -> String {
+        format!("{} ON DUPLICATE KEY UPDATE version = version + 1", self.place(orders))
+    }
+
+    /// The versions of orders that this transaction has locked.
+    pub(super) fn versions(&self, orders: &[i64]) -> String {
+        let ids: Vec<String> = orders.iter().map(i64::to_string).collect();
+        format!(
+            "SELECT order_id, version FROM {} WHERE order_id IN ({}) ORDER BY order_id",
+            self.orders,
+            ids.join(", ")
+        )
+    }
+
+    fn place(&self, orders: &[i64]) -> String {
+        let values: Vec<String> = orders.iter().map(|order| format!("({order}, 1)")).collect();
+        format!("INSERT INTO {} (order_id, version) VALUES {}", self.orders, values.join(", "))
     }
 
     /// Records the changes beside the outbox, in the same transaction.

@@ -8,7 +8,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
 };
 
-use super::{eventually, service, unique};
+use super::{eventually, on_runtime, service, unique};
 
 const PARTITIONS: i32 = 3;
 const POLL: Duration = Duration::from_millis(100);
@@ -97,8 +97,4 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         value: message.payload().map(text).unwrap_or_default(),
         headers: headers.unwrap_or_default(),
     }
-}
-
-fn on_runtime<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
 }

@@ -1,8 +1,10 @@
 //! What the tests of the built command share.
 
 pub(crate) mod kafka;
+pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod program;
+pub(crate) mod rabbitmq;
 
 use std::{
     thread::sleep,
@@ -43,4 +45,9 @@ pub(crate) fn service(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run `cargo xtask test`, or `cargo xtask services up` and export what it prints")
     })
+}
+
+/// Runs a future to its end.
+pub(crate) fn on_runtime<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
 }

@@ -1,0 +1,102 @@
+//! RabbitMQ: an exchange and a quorum queue of the demo's own.
+
+mod consumer;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use lapin::{
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use outbox::{AmqpTransport, Transport, amqp::Topology};
+
+use super::{Broker, Consumer, Tally};
+use crate::demo::event::AGGREGATE_TYPE;
+
+/// Every routing key.
+const ALL: &str = "#";
+
+/// A broker with one exchange and one queue behind it, made for the demo.
+pub(super) struct RabbitMq {
+    url: String,
+    exchange: String,
+    queue: String,
+    connection: Connection,
+}
+
+impl RabbitMq {
+    /// Makes the exchange and the queue.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or refuses.
+    pub(super) async fn real(url: &str, prefix: &str) -> Result<Self> {
+        let connection = connect(url, "outbox demo").await?;
+        let broker = Self {
+            url: url.to_owned(),
+            exchange: format!("{prefix}events"),
+            queue: format!("{prefix}{AGGREGATE_TYPE}"),
+            connection,
+        };
+        let channel = broker.channel().await?;
+        let (exchange, queue) = (broker.exchange.as_str(), broker.queue.as_str());
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        channel
+            .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())
+            .await
+            .with_context(|| format!("the broker refuses to make exchange {exchange}"))?;
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel
+            .queue_declare(queue.into(), durable, quorum)
+            .await
+            .with_context(|| format!("the broker refuses to make queue {queue}"))?;
+        channel
+            .queue_bind(queue.into(), exchange.into(), ALL.into(), QueueBindOptions::default(), FieldTable::default())
+            .await
+            .with_context(|| format!("the broker refuses to bind queue {queue}"))?;
+        Ok(broker)
+    }
+
+    async fn channel(&self) -> Result<Channel> {
+        self.connection.create_channel().await.context("cannot open a channel")
+    }
+}
+
+#[async_trait(?Send)]
+impl Broker for RabbitMq {
+    fn describe(&self) -> String {
+        let after_user = self.url.rsplit('@').next().unwrap_or_default();
+        let address = after_user.split('/').next().unwrap_or_default();
+        format!("RabbitMQ at {address}, queue {}", self.queue)
+    }
+
+    fn transport(&self) -> Result<Arc<dyn Transport>> {
+        let transport = AmqpTransport::builder(&self.url).exchange(&self.exchange).topology(Topology::Check).build()?;
+        Ok(Arc::new(transport))
+    }
+
+    async fn consumer(&self, tally: Arc<Tally>) -> Result<Box<dyn Consumer>> {
+        let connection = connect(&self.url, "outbox demo consumer").await?;
+        Ok(Box::new(consumer::QueueConsumer::start(connection, &self.queue, tally).await?))
+    }
+
+    async fn remove(self: Box<Self>) -> Result<()> {
+        let channel = self.channel().await?;
+        channel.queue_delete(self.queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        channel.exchange_delete(self.exchange.as_str().into(), ExchangeDeleteOptions::default()).await?;
+        self.connection.close(200, "bye".into()).await?;
+        Ok(())
+    }
+}
+
+async fn connect(url: &str, name: &str) -> Result<Connection> {
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    Connection::connect(url, properties).await.context("cannot reach RabbitMQ")
+}
