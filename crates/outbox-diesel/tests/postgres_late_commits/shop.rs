@@ -1,12 +1,20 @@
-//! A database of its own with the outbox and a counter per key.
+//! A database of its own with the outbox and a counter per key, on PostgreSQL.
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use outbox_diesel::Tables;
 use outbox_diesel::migrations::{EXPECTED_VERSION, postgres};
-use outbox_diesel::postgres::PostgresStorage;
+use outbox_diesel::postgres::{PostgresOutbox, PostgresStorage};
 use uuid::Uuid;
+
+use crate::writers::Stop;
+
+/// A writer's connection.
+pub(crate) type Connection = AsyncPgConnection;
+
+/// What a writer appends with.
+pub(crate) type Outbox = PostgresOutbox;
 
 /// Ordering keys.
 pub(crate) const KEYS: usize = 200;
@@ -84,6 +92,16 @@ impl Drop for Shop {
             panic!("database {} is left behind", self.name);
         }
     }
+}
+
+/// Takes the key's row lock, which holds the key's other writers until the commit.
+pub(crate) async fn lock_and_count(conn: &mut Connection, key: usize, count: i64) -> Result<i64, Stop> {
+    let counter: Number = diesel::sql_query("UPDATE counters SET n = n + $1 WHERE key = $2 RETURNING n AS number")
+        .bind::<BigInt, _>(count)
+        .bind::<Integer, _>(i32::try_from(key).unwrap_or(i32::MAX))
+        .get_result(conn)
+        .await?;
+    Ok(counter.number)
 }
 
 async fn connect(url: &str) -> AsyncPgConnection {

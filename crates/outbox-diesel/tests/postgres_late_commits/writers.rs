@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncConnection;
 use outbox_core::NewMessage;
 use outbox_diesel::AppendError;
-use outbox_diesel::postgres::PostgresOutbox;
 use rand::{RngExt as _, SeedableRng, rngs::StdRng, seq::index};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::shop::{KEYS, Shop};
+use crate::shop::{Connection, KEYS, Outbox, Shop, lock_and_count};
 
 const WRITERS: u64 = 16;
 const MAX_KEYS_PER_TRANSACTION: usize = 4;
@@ -31,14 +28,8 @@ pub(crate) struct Event {
     pub(crate) n: i64,
 }
 
-#[derive(QueryableByName)]
-struct Counter {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
 #[derive(Debug)]
-enum Stop {
+pub(crate) enum Stop {
     RolledBack,
     Failed(String),
 }
@@ -68,8 +59,8 @@ pub(crate) async fn write(shop: &Shop, events: usize) -> Vec<Event> {
     writers.join_all().await.into_iter().flatten().collect()
 }
 
-async fn writer(mut conn: AsyncPgConnection, left: Arc<AtomicUsize>, mut rng: StdRng) -> Vec<Event> {
-    let outbox = PostgresOutbox::default();
+async fn writer(mut conn: Connection, left: Arc<AtomicUsize>, mut rng: StdRng) -> Vec<Event> {
+    let outbox = Outbox::default();
     let mut committed = Vec::new();
     while left.load(Ordering::Relaxed) > 0 {
         match transaction(&mut conn, &outbox, &mut rng).await {
@@ -85,11 +76,7 @@ async fn writer(mut conn: AsyncPgConnection, left: Arc<AtomicUsize>, mut rng: St
     committed
 }
 
-async fn transaction(
-    conn: &mut AsyncPgConnection,
-    outbox: &PostgresOutbox,
-    rng: &mut StdRng,
-) -> Result<Vec<Event>, Stop> {
+async fn transaction(conn: &mut Connection, outbox: &Outbox, rng: &mut StdRng) -> Result<Vec<Event>, Stop> {
     let amount = rng.random_range(1..=MAX_KEYS_PER_TRANSACTION);
     let mut keys = index::sample(rng, KEYS, amount).into_vec();
     keys.sort_unstable(); // locks in one order, so that writers cannot deadlock
@@ -111,15 +98,4 @@ async fn transaction(
         if rolls_back { Err(Stop::RolledBack) } else { Ok(events) }
     })
     .await
-}
-
-/// Takes the key's row lock, which holds the key's other writers until the commit.
-async fn lock_and_count(conn: &mut AsyncPgConnection, key: usize, count: i64) -> Result<i64, Stop> {
-    use diesel_async::RunQueryDsl as _; // here only: it gives every type a method `load`
-    let counter: Counter = diesel::sql_query("UPDATE counters SET n = n + $1 WHERE key = $2 RETURNING n")
-        .bind::<BigInt, _>(count)
-        .bind::<Integer, _>(i32::try_from(key).unwrap_or(i32::MAX))
-        .get_result(conn)
-        .await?;
-    Ok(counter.n)
 }
