@@ -113,13 +113,17 @@ impl Connector {
         }
     }
 
-    /// Refuses a target without a database when the tables need one.
-    pub(super) fn with_database(self, schema: Option<&str>) -> Result<Self, StorageError> {
-        if self.database().is_none() && schema.is_none() {
-            return Err(refused(
-                "the database URL names no database: use mysql://user:password@host:port/database, or set a schema"
-                    .to_owned(),
-            ));
+    /// Without a database in the URL the schema of the tables is the connection's: MySQL refuses a DELETE through an alias while no
+    /// database is selected, whatever its tables are qualified with.
+    pub(super) fn with_database(mut self, schema: Option<&str>) -> Result<Self, StorageError> {
+        if self.database().is_none() {
+            let Some(schema) = schema else {
+                return Err(refused(
+                    "the database URL names no database: use mysql://user:password@host:port/database, or set a schema"
+                        .to_owned(),
+                ));
+            };
+            self.options = OptsBuilder::from_opts(self.options).db_name(Some(schema)).into();
         }
         Ok(self)
     }

@@ -99,6 +99,7 @@ async fn another_version_is_refused_with_what_to_run() {
     conn.batch_execute(&newer).await.unwrap();
     let error = mysql::verify(&mut conn, &database.tables).await.unwrap_err();
     assert!(error.to_string().contains("has version 99"), "{error}");
+    assert_eq!(mysql::status(&mut conn, &database.tables).await.unwrap()[1].version, 99);
     let error = mysql::up(&mut conn, &database.tables, EXPECTED_VERSION).await.unwrap_err();
     assert!(matches!(error, MigrationError::Newer { found: 99 }), "{error}");
     let error = mysql::up(&mut conn, &database.tables, 7).await.unwrap_err();

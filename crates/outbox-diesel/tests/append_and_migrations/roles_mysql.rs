@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use diesel_async::SimpleAsyncConnection;
+use outbox_core::ports::{Burial, DeadReason, Fenced, ReadLimits, RelayId, ShardId, Storage};
 use outbox_diesel::Tables;
 use outbox_diesel::migrations::{Backend, EXPECTED_VERSION, PendingRows, mysql};
-use outbox_diesel::mysql::MysqlOutbox;
+use outbox_diesel::mysql::{MysqlOutbox, MysqlStorage};
 use uuid::Uuid;
 
 use super::message;
@@ -44,6 +47,10 @@ impl Drop for Accounts {
     }
 }
 
+fn storage_as(account: &str, tables: &Tables) -> MysqlStorage {
+    MysqlStorage::builder(url_of(account)).tables(tables.clone()).build().unwrap()
+}
+
 /// The URL of the test server with another account.
 fn url_of(account: &str) -> String {
     let url = url();
@@ -75,10 +82,49 @@ async fn accounts_of_the_docs() {
     }
     let error = mysql::verify(&mut conn, tables).await.unwrap_err();
     assert!(error.to_string().contains("no outbox tables"), "{error}");
-    for account in [relay, operator] {
-        mysql::verify(&mut connect_to(&url_of(account)).await, tables).await.unwrap();
+
+    let storage = storage_as(relay, tables);
+    let profile = storage.check().await.unwrap();
+    let id = RelayId { owner: Uuid::new_v4(), name: "relay".to_owned() };
+    storage.leases().heartbeat(&id, Duration::from_secs(60), true).await.unwrap();
+    let leases = storage.leases().acquire(&id, Duration::from_secs(60), profile.shards.into()).await.unwrap();
+    let mut reader = storage.reader().await.unwrap();
+    reader.assign(&(0..profile.shards).map(ShardId).collect::<Vec<_>>());
+    let limits = ReadLimits { rows: 2_000, bytes: 1 << 20, max_message_bytes: 1 << 20 };
+    let messages = reader.read(&limits).await.unwrap().messages;
+    assert_eq!(messages.len(), 3);
+    let lease = |shard| leases.iter().find(|lease| lease.shard == shard).unwrap();
+    let dead = messages[0].position();
+    let burial = Burial {
+        position: dead,
+        attempts: 1,
+        reason: DeadReason::Rejected,
+        error: "refused".to_owned(),
+        outcome_unknown: false,
+        park_key: true,
+    };
+    assert_eq!(storage.settler().bury(id.owner, lease(dead.shard), &burial).await.unwrap(), Fenced::Done);
+    storage.settler().settle(&[messages[1].position(), messages[2].position()]).await.unwrap();
+    assert_eq!(database.messages().await, 0);
+
+    let operators = storage_as(operator, tables);
+    let admin = operators.admin();
+    assert_eq!(admin.dead_letters(0, 10).await.unwrap().len(), 1);
+    assert!(admin.replay(dead.id).await.unwrap());
+    assert!(admin.park("order", "9").await.unwrap());
+    assert!(admin.unpark("order", "9").await.unwrap());
+    assert_eq!(database.messages().await, 1);
+    for (account, forbidden) in [
+        (relay, "INSERT INTO {{messages}} (aggregate_type, event_type, payload) VALUES ('order', 'order.placed', '')"),
+        (relay, "DELETE FROM {{dead_letters}}"),
+        (operator, "DELETE FROM {{messages}}"),
+        (operator, "UPDATE {{messages}} SET payload = ''"),
+    ] {
+        let mut conn = connect_to(&url_of(account)).await;
+        mysql::verify(&mut conn, tables).await.unwrap();
+        let error = conn.batch_execute(&tables.render(forbidden)).await.expect_err(forbidden);
+        assert!(error.to_string().contains("command denied"), "{forbidden}: {error}");
     }
-    assert_eq!(database.messages().await, 3);
 }
 
 #[tokio::test]

@@ -45,8 +45,8 @@ pub async fn up(
     create_database(conn, &tables).await?;
     lock(conn, &tables).await?;
     let done = up_locked(conn, &tables, to).await;
-    unlock(conn, &tables).await?;
-    done
+    let unlocked = unlock(conn, &tables).await;
+    done.and_then(|done| unlocked.map(|()| done))
 }
 
 /// Reverts every migration above `to`, also one that stopped half-way; 0 removes the outbox and its version table, and leaves the
@@ -66,8 +66,8 @@ pub async fn down(
     let tables = tables.for_backend(Backend::Mysql);
     lock(conn, &tables).await?;
     let done = down_locked(conn, &tables, to, rows).await;
-    unlock(conn, &tables).await?;
-    done
+    let unlocked = unlock(conn, &tables).await;
+    done.and_then(|done| unlocked.map(|()| done))
 }
 
 /// Every migration that is known or applied, ascending, with where it stands when it stopped half-way.
@@ -94,7 +94,6 @@ pub async fn verify(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<
     let tables = &tables.for_backend(Backend::Mysql);
     let found = match Versions::read_existing(conn, tables).await {
         Ok(found) => found,
-        Err(MigrationError::Newer { found }) => return matches_expected(found, tables),
         Err(error) => return Err(unreadable(conn, tables, error).await),
     };
     let Some((version, at)) = found.unfinished else { return matches_expected(found.version(), tables) };
@@ -115,7 +114,7 @@ async fn up_locked(
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
     let mut done = Vec::new();
     loop {
-        let found = Versions::read(conn, tables).await?;
+        let found = Versions::read(conn, tables).await?.known()?;
         let resumed = match found.unfinished {
             Some((version, unfinished)) if unfinished.direction == Direction::Down => {
                 return Err(MigrationError::HalfReverted { version, unfinished });
@@ -144,7 +143,7 @@ async fn down_locked(
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
     let mut done = Vec::new();
     loop {
-        let found = Versions::read(conn, tables).await?;
+        let found = Versions::read(conn, tables).await?.known()?;
         let Some(last) = migrations(Backend::Mysql, to, found.latest()).next_back() else {
             if found.latest() == 0 {
                 versions::drop_empty(conn, tables).await?;
@@ -155,8 +154,8 @@ async fn down_locked(
         match rows {
             PendingRows::Keep => {
                 let begun = begin_down_when_empty(conn, tables, last, resumed.is_some()).await;
-                conn.batch_execute("UNLOCK TABLES").await.map_err(MigrationError::database("unlock the tables"))?;
-                begun?;
+                let unlocked = conn.batch_execute("UNLOCK TABLES").await;
+                begun.and(unlocked.map_err(MigrationError::database("unlock the tables")))?;
             }
             PendingRows::Delete if resumed.is_none() => {
                 versions::begin(conn, tables, last, Direction::Down).await?;

@@ -50,9 +50,14 @@ impl Versions {
                 None => versions.unfinished = Some((version, unfinished(version, &direction, step))),
             }
         }
-        match versions.latest() {
+        Ok(versions)
+    }
+
+    /// These versions, when this program may work on them.
+    pub(super) fn known(self) -> Result<Self, MigrationError> {
+        match self.latest() {
             found if found > EXPECTED_VERSION => Err(MigrationError::Newer { found }),
-            _ => Ok(versions),
+            _ => Ok(self),
         }
     }
 
