@@ -17,8 +17,12 @@
 //! # }).unwrap();
 //! ```
 
+mod inbox;
+mod inbox_source;
 mod storage;
 mod transport;
 
+pub use inbox::{MemoryConnection, MemoryInbox, MemoryInboxError, MemoryInboxTransaction};
+pub use inbox_source::MemorySource;
 pub use storage::{MemoryStorage, MemoryTransaction};
 pub use transport::{MemoryTransport, PublishedMessage};

@@ -1,7 +1,7 @@
 //! A storage behind one mutex.
 
 mod admin;
-mod clock;
+pub(super) mod clock;
 mod fixture;
 mod leases;
 mod reader;

@@ -1,0 +1,14 @@
+//! The in-memory adapters of the inbox pass the conformance suites.
+
+use outbox_testkit::inbox_storage_suite;
+use outbox_testkit::memory::MemoryInbox;
+
+#[tokio::test(start_paused = true)]
+async fn the_storage_passes_on_paused_time() {
+    inbox_storage_suite::run(&MemoryInbox::fixture()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_storage_passes_on_real_time() {
+    inbox_storage_suite::run(&MemoryInbox::fixture()).await;
+}
