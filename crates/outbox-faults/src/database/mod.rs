@@ -56,8 +56,11 @@ pub(crate) trait Tables: Send {
     /// Key and shard of every row of the outbox.
     async fn shards(&mut self) -> Result<HashMap<String, i16>>;
 
-    /// Rows of the outbox.
-    async fn all_pending(&mut self) -> Result<u64>;
+    /// The highest `seq` in the outbox; 0 when it is empty.
+    async fn newest(&mut self) -> Result<i64>;
+
+    /// Rows of the outbox up to this `seq`.
+    async fn pending_up_to(&mut self, seq: i64) -> Result<u64>;
 
     /// Rows of the outbox with this aggregate type and event type.
     async fn pending(&mut self, aggregate_type: &str, event_type: &str) -> Result<u64>;

@@ -120,9 +120,14 @@ impl Tables for Mysql {
         Ok(rows.into_iter().map(|row| (row.name, row.shard)).collect())
     }
 
-    async fn all_pending(&mut self) -> Result<u64> {
-        let rows = "SELECT count(*) AS n FROM outbox_messages";
-        Ok(u64::try_from(sql_query(rows).get_result::<Number>(&mut self.conn).await?.n)?)
+    async fn newest(&mut self) -> Result<i64> {
+        let newest = "SELECT coalesce(max(seq), 0) AS n FROM outbox_messages";
+        Ok(sql_query(newest).get_result::<Number>(&mut self.conn).await?.n)
+    }
+
+    async fn pending_up_to(&mut self, seq: i64) -> Result<u64> {
+        let rows = sql_query("SELECT count(*) AS n FROM outbox_messages WHERE seq <= ?").bind::<BigInt, _>(seq);
+        Ok(u64::try_from(rows.get_result::<Number>(&mut self.conn).await?.n)?)
     }
 
     async fn pending(&mut self, aggregate_type: &str, event_type: &str) -> Result<u64> {

@@ -41,13 +41,14 @@ const POLICY: &str = "narrow";
 impl Stage<'_> {
     /// Sets the memory alarm, lets a burst wait behind it, and clears it.
     pub(super) fn alarm(&mut self, step: Step) -> Result<Injected> {
+        self.caught_up()?;
         let begun_at_ms = now_ms();
         self.servers.rabbitmqctl(&["set_vm_memory_high_watermark", "absolute", "1"])?;
         let blocked = self.blocked();
         self.servers.rabbitmqctl(&["set_vm_memory_high_watermark", DEFAULT_WATERMARK])?;
         let (health, wrong) = blocked?;
         let possible_at_ms = now_ms();
-        self.recovered()?;
+        self.caught_up()?;
         Ok(Injected { health, wrong, ..Injected::of_server(step, begun_at_ms, possible_at_ms) })
     }
 
@@ -74,6 +75,7 @@ impl Stage<'_> {
 
     /// Takes the binding of the strays away, lets a burst with strays come, and puts it back.
     pub(super) fn unroutable(&mut self, step: Step) -> Result<Injected> {
+        self.caught_up()?;
         let retried = self.sum(|relay| relay.tally().retried);
         let begun_at_ms = now_ms();
         self.runtime.block_on(self.broker.queue()?.unbind_strays())?;
@@ -98,12 +100,13 @@ impl Stage<'_> {
         self.no_attempt_burned(retried, &mut wrong)?;
         self.runtime.block_on(self.broker.queue()?.bind_strays())?;
         let possible_at_ms = now_ms();
-        self.recovered()?;
+        self.caught_up()?;
         Ok(Injected { health, wrong, ..Injected::of_server(step, begun_at_ms, possible_at_ms) })
     }
 
     /// Limits the queue and slows its consumer down, so that a burst is refused in part until it has drained.
     pub(super) fn overflow(&mut self, step: Step) -> Result<Injected> {
+        self.caught_up()?;
         let retried = self.sum(|relay| relay.tally().retried);
         let size = self.surroundings.burst.max(OVERFLOW_EVENTS);
         let limit = format!("{{\"max-length\": {}}}", size / OVERFLOW_PART);
@@ -118,7 +121,7 @@ impl Stage<'_> {
             Ok((refused > 0).then_some(()))
         });
         let possible_at_ms = now_ms();
-        self.recovered()?;
+        self.caught_up()?;
         self.broker.queue()?.slow_down(None);
         // A queue that still refuses when its limit goes would refuse for ever.
         self.runtime.block_on(self.broker.queue()?.wait_until_empty(RECOVERY_LIMIT))?;
@@ -129,11 +132,12 @@ impl Stage<'_> {
         Ok(Injected { health, wrong, ..Injected::of_server(step, begun_at_ms, possible_at_ms) })
     }
 
-    /// Waits until no event of a burst and no message with a failed attempt is left.
-    fn recovered(&mut self) -> Result<()> {
-        deadline::wait("what waited for the end of the fault has arrived", RECOVERY_LIMIT, || {
+    /// Waits until everything that is in the outbox now has arrived, what earlier faults made the relays send again included.
+    fn caught_up(&mut self) -> Result<()> {
+        let newest = self.observe(async |conn| conn.newest().await)?;
+        deadline::wait("everything has arrived", RECOVERY_LIMIT, || {
             self.check()?;
-            let left = self.observe(async |conn| Ok(super::burst_left(conn).await? + conn.attempted().await?))?;
+            let left = self.observe(async |conn| conn.pending_up_to(newest).await)?;
             Ok((left == 0).then_some(()))
         })
     }
@@ -164,7 +168,8 @@ impl Stage<'_> {
     fn commit_burst(&mut self, size: u64) -> Result<u64> {
         let keys = self.surroundings.keys.clone();
         let committed = self.observe(async |conn| writers::burst(conn, &keys, size).await)?;
-        self.pace.add(committed);
+        // What is over the usual size comes on top of the writers' events.
+        self.pace.add(committed.min(self.surroundings.burst));
         Ok(committed)
     }
 
