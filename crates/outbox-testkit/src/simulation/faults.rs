@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::ports::Slot;
+use outbox_core::ports::{LaneOrdering, Slot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::broker;
@@ -36,6 +36,7 @@ pub(super) fn heal(world: &Arc<World>) {
         state.calm = true;
         state.database_down_until = None;
         state.broker.down_until = None;
+        state.broker.blocked_until = None;
         state.broker.missing_until.clear();
         state.broker.stuck_until.clear();
         for control in state.relays.values_mut() {
@@ -62,7 +63,7 @@ async fn fault(world: &Arc<World>) {
     let (choice, relay) = world.step(|state| {
         let numbers: Vec<usize> = state.relays.keys().copied().collect();
         let relay = if numbers.is_empty() { 0 } else { state.dice.pick(&numbers) };
-        (state.dice.between(0, 12), relay)
+        (state.dice.between(0, 13), relay)
     });
     match choice {
         0 => crash(world, relay),
@@ -98,6 +99,10 @@ async fn fault(world: &Arc<World>) {
             state.note(|| format!("{slot:?} is stuck for {time:?}"));
             state.broker.stuck_until.insert(slot, Instant::now() + time);
         }),
+        11 if world.scenario.lanes == LaneOrdering::OneInFlight => {
+            let time = world.roll(|dice| dice.millis(10, 6_000));
+            broker::block(world, time);
+        }
         _ => join_and_leave(world, relay),
     }
     end_of_an_outage(world).await;

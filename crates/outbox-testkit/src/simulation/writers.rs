@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use outbox_core::Message;
 use outbox_core::message::{Headers, Payload};
-use outbox_core::ports::ShardId;
+use outbox_core::ports::{LaneOrdering, ShardId};
 use outbox_core::relay::RelayHandle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::sleep;
@@ -148,6 +148,7 @@ impl Writer {
                 dead: false,
                 discarded: false,
                 refusals: 0,
+                returns: 0,
                 retries: 0,
                 rejected: false,
             };
@@ -178,6 +179,9 @@ impl Writer {
         let key: Option<Key> = key.map(|key| (topics[key % topics.len()].clone(), format!("k{key}")));
         self.appended += 1;
         let nature = nature(&mut self.dice, writing.refused_every, self.world.scenario.relay.max_attempts);
+        let lanes = self.world.scenario.lanes;
+        let returned = lanes == LaneOrdering::OneInFlight && writing.refused_every > 0 && self.dice.once_in(50);
+        let nature = if returned { Nature::ReturnedTimes(self.dice.pick(&[1, 1, 3])) } else { nature };
         let too_large = writing.refused_every > 0 && self.dice.once_in(80);
         let bytes = if too_large { MAX_MESSAGE_BYTES + 1 } else { self.dice.below(300) };
         let scheduled = self.dice.once_in(writing.scheduled_every);

@@ -88,6 +88,7 @@ enum Arrival {
 
 fn arrive(state: &mut State, scenario: &Scenario, session: u64, slot: Slot) -> Arrival {
     let down_for = state.broker.down_until.map(|until| until.saturating_duration_since(Instant::now()));
+    let blocked_for = state.broker.blocked_for();
     let State { broker, ledger, dice, calm, relays, .. } = &mut *state;
     let Some(producer) = broker.sessions.get_mut(&session) else { return Arrival::Gone };
     let paused = relays.get(&producer.relay).and_then(|control| control.paused_until);
@@ -97,6 +98,9 @@ fn arrive(state: &mut State, scenario: &Scenario, session: u64, slot: Slot) -> A
     }
     if let Some(time) = down_for.filter(|time| !time.is_zero()) {
         return if dice.once_in(4) { Arrival::SessionLost } else { Arrival::Wait(time.min(LOOK_AGAIN)) };
+    }
+    if let Some(time) = blocked_for {
+        return Arrival::Wait(time.min(LOOK_AGAIN));
     }
     if let Some(until) = broker.stuck_until.get(&slot).filter(|&&until| Instant::now() < until) {
         return Arrival::Wait(until.saturating_duration_since(Instant::now()).min(LOOK_AGAIN));
@@ -110,6 +114,16 @@ fn arrive(state: &mut State, scenario: &Scenario, session: u64, slot: Slot) -> A
     }
     let Some(line) = producer.slots.get_mut(&slot) else { return Arrival::Gone };
     let size = (dice.below(6) + 1).min(line.queue.len());
+    if scenario.lanes == LaneOrdering::OneInFlight {
+        let for_no_reason = fault && dice.once_in(2);
+        if for_no_reason || state.closes_the_channel(session, slot, size) {
+            state.close_channel(session);
+            return Arrival::Answered { reports: Vec::new(), then_lost: false };
+        }
+    }
+    let State { broker, ledger, .. } = &mut *state;
+    let Some(producer) = broker.sessions.get_mut(&session) else { return Arrival::Gone };
+    let Some(line) = producer.slots.get_mut(&slot) else { return Arrival::Gone };
     let batch: Vec<Flight> = line.queue.drain(..size).collect();
     let topic_is_missing = broker.missing_until.get(&line.topic).is_some_and(|&until| Instant::now() < until);
     line.answered.clone_from(&batch);
@@ -127,8 +141,9 @@ fn answer(
     topic_is_missing: bool,
 ) -> Vec<(Ticket, Outcome)> {
     let pipelined = scenario.lanes == LaneOrdering::Pipelined;
-    let poisoned =
-        batch.len() > 1 && batch.iter().any(|flight| nature(ledger, flight) == Nature::Poison && !flight.doomed);
+    let poisoned = pipelined
+        && batch.len() > 1
+        && batch.iter().any(|flight| nature(ledger, flight) == Nature::Poison && !flight.doomed);
     let mut reports = Vec::with_capacity(batch.len());
     for flight in batch {
         let stopped = flight.doomed || (pipelined && flight.lane.is_some_and(|lane| line.failed.contains(&lane)));
@@ -159,6 +174,9 @@ fn nature(ledger: &Ledger, flight: &Flight) -> Nature {
 fn verdict(ledger: &mut Ledger, flight: &Flight) -> Outcome {
     match nature(ledger, flight) {
         Nature::RefusedTimes(_) if ledger.refuse(flight.id) => Outcome::Retry(Reason::new("refused for now")),
+        Nature::ReturnedTimes(_) if ledger.gives_back(flight.id) => {
+            Outcome::RoutePaused(Reason::new("it leads to no queue"))
+        }
         Nature::Rejected => {
             ledger.rejected(flight.id);
             Outcome::Reject(Reason::new("refused for good"))
@@ -176,6 +194,7 @@ fn verdict(ledger: &mut Ledger, flight: &Flight) -> Outcome {
 
 /// The answers reach the producer; whether there is more to carry.
 fn report(state: &mut State, session: u64, slot: Slot, reports: Vec<(Ticket, Outcome)>) -> bool {
+    state.broker.clear_suspects(session, slot, &reports);
     let Some(producer) = state.broker.sessions.get_mut(&session) else { return false };
     for (ticket, outcome) in reports {
         if !producer.lies.contains(&ticket) {

@@ -1,14 +1,17 @@
 //! A modelled broker: topics with partitions, and for each session an idempotent producer with its in-flight messages.
 //! What a producer handed over travels and is answered whatever becomes of the relay.
 
+mod channel;
 mod delivery;
 mod session;
 mod transport;
 
+pub(super) use channel::block;
 pub(super) use delivery::abandon;
 pub(super) use transport::SimTransport;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use outbox_core::message::LaneKey;
 use outbox_core::ports::{OutcomeSink, Slot, Ticket};
@@ -22,6 +25,10 @@ pub(super) struct Broker {
     pub(super) down_until: Option<Instant>,
     /// Topics that do not exist for now.
     pub(super) missing_until: BTreeMap<String, Instant>,
+    /// Accepts nothing and confirms nothing, and loses nothing.
+    pub(super) blocked_until: Option<Instant>,
+    /// Messages that each relay's transport sends through a channel of their own.
+    suspects: BTreeMap<usize, BTreeSet<Uuid>>,
     /// Partitions without a leader for now: they answer nothing.
     pub(super) stuck_until: BTreeMap<Slot, Instant>,
 }
@@ -62,6 +69,12 @@ struct Flight {
 impl Broker {
     pub(super) fn is_down(&self) -> bool {
         self.down_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// How long it takes nothing.
+    fn blocked_for(&self) -> Option<Duration> {
+        let time = self.blocked_until?.saturating_duration_since(Instant::now());
+        (!time.is_zero()).then_some(time)
     }
 
     pub(super) fn is_missing(&self, topic: &str) -> bool {

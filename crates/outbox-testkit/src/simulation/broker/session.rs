@@ -13,6 +13,9 @@ use crate::simulation::Defect;
 use crate::simulation::ledger::Nature;
 use crate::simulation::world::{State, World, on_server};
 
+/// How often a session that is blocked looks whether it may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 pub(super) struct SimSession {
     pub(super) world: Arc<World>,
     pub(super) relay: usize,
@@ -52,6 +55,10 @@ impl Session for SimSession {
         let moved = self.world.step(|state| self.hand_over(state, messages));
         for slot in moved {
             tokio::spawn(super::delivery::deliver(self.world.clone(), self.number, slot));
+        }
+        let blocked = || self.world.lock().broker.blocked_for();
+        while let Some(time) = blocked() {
+            tokio::time::sleep(time.min(LOOK_AGAIN)).await;
         }
         let full = self.world.roll(|dice| dice.once_in(10).then(|| dice.millis(1, 30)));
         if let Some(time) = full {

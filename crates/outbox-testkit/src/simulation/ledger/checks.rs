@@ -53,6 +53,15 @@ impl Ledger {
         refuses
     }
 
+    /// Whether the broker returns a message once more, and then counts it.
+    pub(in crate::simulation) fn gives_back(&mut self, id: Uuid) -> bool {
+        let Some(record) = self.find_mut(id) else { return false };
+        let Nature::ReturnedTimes(times) = record.nature else { return false };
+        let returns = record.returns < times;
+        record.returns += u32::from(returns);
+        returns
+    }
+
     /// A message was refused for good.
     pub(in crate::simulation) fn rejected(&mut self, id: Uuid) {
         if let Some(record) = self.find_mut(id) {

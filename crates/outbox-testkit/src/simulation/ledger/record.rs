@@ -25,7 +25,9 @@ pub(in crate::simulation) struct Record {
     pub(in crate::simulation) discarded: bool,
     /// Times the broker refused it for now.
     pub(in crate::simulation) refusals: u32,
-    /// The same since it was last made pending.
+    /// Times the broker returned it.
+    pub(in crate::simulation) returns: u32,
+    /// Refusals since it was last made pending.
     pub(in crate::simulation) retries: u32,
     /// Whether the broker or the transport refused it for good.
     pub(in crate::simulation) rejected: bool,
@@ -37,6 +39,8 @@ pub(in crate::simulation) enum Nature {
     Healthy,
     /// Refused so many times, then taken.
     RefusedTimes(u32),
+    /// Returned so many times because it leads to no queue, then taken.
+    ReturnedTimes(u32),
     /// Refused by the broker for good.
     Rejected,
     /// Refused inside the transport's `send`.

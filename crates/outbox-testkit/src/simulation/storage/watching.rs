@@ -47,14 +47,13 @@ impl WatchingReader {
     async fn query(&self, plan: WatchPlan, rows: usize) -> Result<Selected, StorageError> {
         let due_after = self.due_after;
         if self.client.world.scenario.defect != Some(Defect::HotReadOverWatched) {
-            let read = move |state: &mut State| {
-                state.database.select(&plan, rows, due_after, state.clock())
-            };
+            let read = move |state: &mut State| state.database.select(&plan, rows, due_after, state.clock());
             return self.client.call("read", read).await;
         }
         let world = self.client.world.clone();
         let two_statements = async move {
-            let select = |plan: &WatchPlan| world.step(|state| state.database.select(plan, rows, due_after, state.clock()));
+            let select =
+                |plan: &WatchPlan| world.step(|state| state.database.select(plan, rows, due_after, state.clock()));
             let late = select(&plan);
             let between = world.roll(|dice| dice.millis(1, 15));
             tokio::time::sleep(between).await;
@@ -128,7 +127,10 @@ impl Reader for WatchingReader {
         self.client.world.lock().note(|| {
             let seqs: Vec<i64> = batch.messages.iter().map(|message| message.seq).collect();
             let held: Vec<i64> = batch.held.iter().map(|held| held.position.seq).collect();
-            format!("relay {} read {seqs:?}, held {held:?}, cut {:?}, floors {:?}", self.client.relay, read.cut, read.hot)
+            format!(
+                "relay {} read {seqs:?}, held {held:?}, cut {:?}, floors {:?}",
+                self.client.relay, read.cut, read.hot
+            )
         });
         self.tracker.took(&read, replied_at);
         Ok(batch)
