@@ -179,7 +179,7 @@ impl World {
             }
             let room = (rows - read.taken.len()).min(hot.limit);
             let all: Vec<i64> = of_shard().filter(|row| row.seq > hot.after).map(|row| row.seq).collect();
-            let top = all.iter().copied().take(room).last().unwrap_or(hot.after);
+            let top = all.iter().copied().take(room).next_back().unwrap_or(hot.after);
             read.taken.extend(all.iter().take(room).map(|&seq| (hot.shard, seq)));
             read.hot.push((hot.shard, top, all.len() > room));
         }
