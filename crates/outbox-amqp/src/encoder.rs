@@ -101,7 +101,8 @@ mod tests {
     use crate::publication::{Defaults, Limits, Prepared};
 
     fn prepared(encoder: &impl Encoder, message: &Message) -> Prepared {
-        Publication::prepare(message, encoder, &Defaults::default(), &Limits::for_tests()).unwrap()
+        Publication::prepare(message, encoder, &Defaults::default(), &Limits::for_tests())
+            .unwrap_or_else(|reason| panic!("{reason}"))
     }
 
     fn headers_of(encoder: &impl Encoder, message: &Message) -> Vec<(String, String)> {

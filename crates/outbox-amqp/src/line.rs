@@ -11,7 +11,6 @@ use crate::destination::Address;
 use crate::refusal::Refusal;
 
 /// A message on its way to a channel.
-#[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) label: Label,
     pub(crate) properties: BasicProperties,
@@ -33,7 +32,6 @@ pub(crate) struct Label {
 
 /// One channel at a time, and the messages that go through it. When the broker closes the channel, what was open on it gets its outcome and a new channel
 /// serves what comes after.
-#[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) state: LineState,
     pub(crate) confirms: Confirms<Label>,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +35,6 @@ enum Property {
 }
 
 /// A message on its way to the broker, while an [`Encoder`] writes it.
-#[derive(Debug)]
 pub struct Publication {
     own: BTreeMap<String, String>,
     headers: FieldTable,
@@ -62,7 +62,6 @@ pub(crate) struct Limits {
 }
 
 /// A message that is ready to go.
-#[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
@@ -181,6 +180,16 @@ impl Publication {
 
     fn refuse(&mut self, text: String) {
         self.fault.get_or_insert_with(|| Reason::new(text));
+    }
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publication")
+            .field("header_bytes", &self.header_bytes)
+            .field("body_bytes", &self.body.len())
+            .field("content_type", &self.content_type)
+            .finish_non_exhaustive()
     }
 }
 

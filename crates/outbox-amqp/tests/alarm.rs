@@ -5,8 +5,11 @@ mod common;
 use std::time::Duration;
 
 use common::broker::{Observer, rabbitmqctl, uri};
+use common::running::{Running, append, everything_is_settled};
 use common::{Dispatch, message, unique};
 use outbox_amqp::{AmqpTransport, AmqpTransportBuilder, Topology};
+use outbox_core::relay::HealthReason;
+use outbox_testkit::memory::MemoryStorage;
 use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -54,6 +57,33 @@ async fn during_an_alarm_nothing_is_sent_and_afterwards_everything_goes_on() {
     assert_eq!(dispatch.outcome(ticket).await, outbox_core::ports::Outcome::Published);
     dispatch.publish(&messages[2..]).await;
     assert_eq!(observer.payloads(&name).await.len(), 50, "nothing arrived twice");
+    observer.delete_exchange(&name).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_shows_the_alarm_in_its_health_and_burns_no_attempt() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let (observer, name) = (Observer::connect().await, unique("alarm"));
+    observer.destination(&name).await;
+    let storage = MemoryStorage::new(4);
+    let relay = Running::start(&storage, builder().build().expect("a transport"));
+    append(&storage, &name, "a", 0);
+    everything_is_settled(&storage).await;
+
+    let alarm = Alarm::set();
+    for n in 1..200 {
+        append(&storage, &name, &format!("{}", n % 9), n);
+    }
+    let reason = relay.health_says(|reason| matches!(reason, HealthReason::Broker(_))).await;
+    assert!(reason.contains("the broker blocks publishers: low on memory"), "{reason}");
+    assert!(storage.pending().iter().all(|message| message.attempts == 0));
+
+    drop(alarm);
+    everything_is_settled(&storage).await;
+    relay.is_healthy().await;
+    let stats = relay.stop().await.stats;
+    assert_eq!((stats.published, stats.dead, stats.lost_sessions), (200, 0, 0), "{stats:?}");
+    assert_eq!(observer.payloads(&name).await.len(), 200, "nothing arrived twice");
     observer.delete_exchange(&name).await;
 }
 

@@ -70,7 +70,7 @@ fn what_the_broker_would_close_the_channel_over_is_refused_by_name() {
         (r#"{"amqp-priority":"high"}"#, "header amqp-priority is no priority"),
         (r#"{"amqp-priority":"256"}"#, "header amqp-priority"),
     ] {
-        let reason = prepare(&with_headers(json)).unwrap_err();
+        let reason = prepare(&with_headers(json)).err().unwrap();
         assert!(reason.0.contains(fault), "{json}: {reason}");
     }
 }
@@ -82,12 +82,12 @@ fn texts_that_are_too_long_are_refused_by_name_and_without_their_content() {
         (format!(r#"{{"correlation-id":"{long}"}}"#), "correlation-id has 300 bytes"),
         (format!(r#"{{"{long}":"x"}}"#), "the name of a header has 300 bytes"),
     ] {
-        let reason = prepare(&with_headers(&json)).unwrap_err();
+        let reason = prepare(&with_headers(&json)).err().unwrap();
         assert!(reason.0.contains(fault) && !reason.0.contains('ü'), "{reason}");
     }
     let mut message = message("order", None);
     message.event_type = long;
-    assert!(prepare(&message).unwrap_err().0.contains("event_type has 300 bytes"));
+    assert!(prepare(&message).err().unwrap().0.contains("event_type has 300 bytes"));
 }
 
 #[test]
@@ -96,21 +96,21 @@ fn a_body_over_the_limit_is_refused_with_its_size() {
     message.payload = vec![b'x'; 1_000].into();
     assert!(prepare(&message).is_ok());
     message.payload = vec![b'x'; 1_001].into();
-    let reason = prepare(&message).unwrap_err();
+    let reason = prepare(&message).err().unwrap();
     assert!(reason.0.contains("1001 bytes and max_message_bytes is 1000"), "{reason}");
 }
 
 #[test]
 fn headers_over_the_frame_size_are_refused_before_the_broker_closes_the_connection() {
     let message = with_headers(&format!(r#"{{"big":"{}"}}"#, "x".repeat(131_072)));
-    let reason = prepare(&message).unwrap_err();
+    let reason = prepare(&message).err().unwrap();
     assert!(reason.0.contains("the largest frame that was agreed with the broker has 131072"), "{reason}");
     assert!(prepare(&with_headers(&format!(r#"{{"big":"{}"}}"#, "x".repeat(130_000)))).is_ok());
 }
 
 #[test]
-fn debug_of_a_publication_in_the_making_is_never_needed_for_an_error() {
+fn an_error_shows_no_value() {
     let message = with_headers(r#"{"amqp-priority":"s3cr3t"}"#);
     let refused = Publication::prepare(&message, &CloudEvents::new("/x"), &Defaults::default(), &Limits::for_tests());
-    assert!(!refused.unwrap_err().0.contains("s3cr3t"));
+    assert!(!refused.err().unwrap().0.contains("s3cr3t"));
 }

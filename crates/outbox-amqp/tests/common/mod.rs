@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod broker;
+pub(crate) mod running;
 
 use std::collections::HashMap;
 use std::sync::Arc;
