@@ -28,14 +28,15 @@ pub trait Admin: Send + Sync {
     /// A [`StorageError`].
     async fn dead_letters(&self, after_seq: i64, limit: usize) -> Result<Vec<DeadLetter>, StorageError>;
 
-    /// Makes a dead letter pending again with its `seq` and no attempts, and unparks its key. `false`: there is no such dead letter.
+    /// Makes a dead letter pending again with its `seq` and no attempts, and unparks its key unless another dead letter that still exists
+    /// parked it. `false`: there is no such dead letter.
     ///
     /// # Errors
     ///
     /// A [`StorageError`].
     async fn replay(&self, id: Uuid) -> Result<bool, StorageError>;
 
-    /// Deletes a dead letter for good, and unparks its key. `false`: there is no such dead letter.
+    /// Deletes a dead letter for good, and unparks its key as [`replay`](Self::replay) does. `false`: there is no such dead letter.
     ///
     /// # Errors
     ///

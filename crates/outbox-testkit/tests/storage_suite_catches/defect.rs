@@ -41,6 +41,7 @@ pub(crate) enum Defect {
     HidesTheControlVersion,
     ParksTwice,
     ReplaysWithAttempts,
+    UnparksForAnyDeadLetter,
     ListsDeadLettersFromTheStart,
 }
 
@@ -86,6 +87,7 @@ impl Defect {
         (Self::HidesTheControlVersion, "parking and unparking bump the control version"),
         (Self::ParksTwice, "a key is parked once and unparked once"),
         (Self::ReplaysWithAttempts, "a replayed message that had failed starts again with no attempts"),
+        (Self::UnparksForAnyDeadLetter, "a key that one dead letter parked waits for that one"),
         (Self::ListsDeadLettersFromTheStart, "dead letters are listed by seq a page at a time"),
     ];
 }

@@ -170,6 +170,10 @@ impl Admin for Faulty {
         let letters = self.inner.dead_letters(0, usize::MAX).await?;
         let replayed = self.inner.replay(id).await?;
         let letter = letters.into_iter().find(|letter| letter.position.id == id);
+        let key = letter.as_ref().and_then(|letter| Some((&letter.aggregate_type, letter.aggregate_id.as_ref()?)));
+        if let (Some((kind, key)), true) = (key, self.is(Defect::UnparksForAnyDeadLetter)) {
+            self.inner.unpark(kind, key).await?;
+        }
         if let (Some(letter), true) = (letter, self.is(Defect::ReplaysWithAttempts)) {
             let (holder, lease) = self.holder(letter.position.shard).expect("a burial needs an owner");
             let (position, attempts) = (letter.position, letter.attempts);
