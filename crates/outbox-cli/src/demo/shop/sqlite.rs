@@ -1,6 +1,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -16,6 +17,9 @@ use uuid::Uuid;
 
 use super::{Shop, Stop, Writer, ended, sql};
 use crate::demo::verify::Recorded;
+
+/// How long a writer tries to get its turn.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
 
 type Connection = SyncConnectionWrapper<SqliteConnection>;
 
@@ -67,13 +71,31 @@ impl Shop for SqliteShop {
 #[async_trait]
 impl Writer for SqliteWriter {
     async fn change(&mut self, orders: &[i64], roll_back: bool) -> Result<Vec<Uuid>> {
+        let begun = Instant::now();
+        loop {
+            match self.try_change(orders, roll_back).await {
+                Err(Stop::Failed(error)) if begun.elapsed() < TURN_LIMIT && is_busy(&error) => {}
+                result => return ended(result),
+            }
+        }
+    }
+}
+
+impl SqliteWriter {
+    async fn try_change(&mut self, orders: &[i64], roll_back: bool) -> Result<Vec<Uuid>, Stop> {
         let (sql, outbox) = (&self.sql, &self.outbox);
-        let result = self.connection.immediate_transaction(async |conn| {
+        let transaction = self.connection.immediate_transaction(async |conn| {
             let versions: Vec<sql::Version> = sql_query(sql.change(orders)).load(conn).await?;
             let ids = outbox.append_all(conn, &sql::messages(&versions)?).await?;
             sql_query(sql.record(&versions, &ids)).execute(conn).await?;
             if roll_back { Err(Stop::OnPurpose(ids)) } else { Ok(ids) }
         });
-        ended(result.await)
+        transaction.await
     }
+}
+
+/// SQLite has one writer at a time and no queue for the others: on a slow disk one can lose every race until its time-out ends.
+/// Diesel has no kind for it.
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.to_string().contains("database is locked"))
 }
