@@ -21,6 +21,15 @@ pub struct FaultOptions {
     /// Lease of the relays
     #[arg(long, default_value = "3s")]
     pub lease: String,
+    /// Database of the run
+    #[arg(long, default_value = "postgres", value_parser = ["postgres", "mysql"])]
+    pub database: String,
+    /// Broker of the run
+    #[arg(long, default_value = "kafka", value_parser = ["kafka", "rabbitmq"])]
+    pub broker: String,
+    /// What an unroutable message does on RabbitMQ: it pauses its route or becomes a dead letter
+    #[arg(long, default_value = "pause", value_parser = ["pause", "reject"])]
+    pub unroutable: String,
 }
 
 /// Builds the relays in release and runs faults on servers of its own.
@@ -53,9 +62,11 @@ pub(super) fn stages_of(stages: &mut Stages, options: &FaultOptions, profile: Pr
     stages.run("build fault runs", || {
         run::succeed(run::cargo().args(["build", "--locked", "--package", "outbox-faults", argument]))
     })?;
-    stages.run("fault runs", || {
+    stages.run(&format!("faults on {} and {}", options.database, options.broker), || {
         let mut program = Command::new(folders::target().join(folder).join("outbox-faults"));
         program.args(["run", "--events", &options.events.to_string(), "--lease", &options.lease]);
+        program.args(["--database", &options.database, "--broker", &options.broker]);
+        program.args(["--unroutable", &options.unroutable]);
         if let Some(seed) = options.seed {
             program.args(["--seed", &seed.to_string()]);
         }

@@ -13,13 +13,14 @@ use crate::{
     stages::{Outcome, Stages},
 };
 
-/// Events of the fault run that is part of the tests: one fault of each kind.
-const FAULT_RUN_EVENTS: u64 = 10_000;
+/// The fault runs that are part of the tests, with one fault of each kind: database, broker, events. RabbitMQ has more faults, which
+/// bring events of their own.
+const FAULT_RUNS: [(&str, &str, u64); 2] = [("postgres", "kafka", 10_000), ("mysql", "rabbitmq", 5_000)];
 /// The shortest lease that people would use in production, so that take-overs do not take long.
 const FAULT_RUN_LEASE: &str = "3s";
 
 /// Makes the services available, builds and runs the tests, and ends what it started. `arguments` go to `cargo test`.
-/// With no choice of tests among them a small fault run follows.
+/// With no choice of tests among them small fault runs follow.
 ///
 /// # Errors
 ///
@@ -46,13 +47,24 @@ fn stages_of(stages: &mut Stages, arguments: &[String]) -> Result<()> {
     }
     if servers_are_foreign {
         println!(
-            "the fault run is left out: it restarts its servers, and those of the environment are not to be restarted"
+            "the fault runs are left out: they restart their servers, and those of the environment are not to be restarted"
         );
         stages.record("fault runs", Duration::ZERO, Outcome::NotReachable);
         return tested;
     }
-    let options = FaultOptions { events: FAULT_RUN_EVENTS, seed: None, lease: FAULT_RUN_LEASE.to_owned() };
-    tested.and(faults::stages_of(stages, &options, Profile::Dev))
+    tested?;
+    FAULT_RUNS.into_iter().try_for_each(|run| faults::stages_of(stages, &fault_run(run), Profile::Dev))
+}
+
+fn fault_run((database, broker, events): (&str, &str, u64)) -> FaultOptions {
+    FaultOptions {
+        events,
+        seed: None,
+        lease: FAULT_RUN_LEASE.to_owned(),
+        database: database.to_owned(),
+        broker: broker.to_owned(),
+        unroutable: "pause".to_owned(),
+    }
 }
 
 fn cargo_test(arguments: &[String], own: &[&str]) -> Command {

@@ -22,9 +22,9 @@ const HEALTH_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at the relays' health.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a fault lasts once the relays have noticed it.
-const LASTS: Duration = Duration::from_secs(3);
+const LASTS: Duration = Duration::from_secs(2);
 /// What had been handed to the broker before it blocked may be confirmed a moment later.
-const LATE_CONFIRMS: Duration = Duration::from_secs(1);
+const LATE_CONFIRMS: Duration = Duration::from_millis(500);
 /// Until everything has arrived that waited for the end of a fault.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 /// Share of memory at which the alarm goes off by default.
