@@ -1,15 +1,16 @@
 //! Dependencies between the crates of the workspace point one way:
-//! core ← {diesel, kafka} ← facade ← {cli, bench}; the test kit stands on the core alone.
+//! core ← {diesel, kafka, amqp} ← facade ← {cli, bench}; the test kit stands on the core alone.
 
 use xtask::metadata::{Kind, Package, packages};
 
 /// What each crate may depend on in the workspace: `(crate, in the product, in addition for its tests)`.
-const ALLOWED: [(&str, &[&str], &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str], &[&str]); 10] = [
     ("outbox-core", &[], &[]),
     ("outbox-testkit", &["outbox-core"], &[]),
     ("outbox-diesel", &["outbox-core"], &["outbox-testkit"]),
     ("outbox-kafka", &["outbox-core"], &["outbox-testkit"]),
-    ("outbox", &["outbox-core", "outbox-diesel", "outbox-kafka"], &["outbox-testkit"]),
+    ("outbox-amqp", &["outbox-core"], &["outbox-testkit"]),
+    ("outbox", &["outbox-core", "outbox-diesel", "outbox-kafka", "outbox-amqp"], &["outbox-testkit"]),
     ("outbox-cli", &["outbox"], &["outbox-testkit"]),
     ("outbox-bench", &["outbox"], &["outbox-testkit"]),
     ("outbox-faults", &["outbox", "xtask"], &[]),
