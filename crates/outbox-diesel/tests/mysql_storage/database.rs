@@ -68,18 +68,35 @@ impl Database {
 
     /// Appends messages of `keys` keys the way that another language does.
     pub(crate) async fn insert(&self, messages: usize, keys: usize) {
+        let row = |n| format!("('order', '{}', 'placed', repeat('x', 300))", n % keys);
+        self.insert_rows("aggregate_type, aggregate_id, event_type, payload", (1..=messages).map(row)).await;
+    }
+
+    /// Appends rows in statements of 500.
+    pub(crate) async fn insert_rows(&self, columns: &str, rows: impl Iterator<Item = String>) {
         let mut connection = self.connection().await;
-        let mut next = 1;
-        while next <= messages {
-            let last = messages.min(next + 499);
-            let rows: Vec<_> =
-                (next..=last).map(|n| format!("('order', '{}', 'placed', repeat('x', 300))", n % keys)).collect();
-            let sql = format!(
-                "INSERT INTO outbox_messages (aggregate_type, aggregate_id, event_type, payload) VALUES {}",
-                rows.join(", ")
-            );
+        let rows: Vec<_> = rows.collect();
+        for part in rows.chunks(500) {
+            let sql = format!("INSERT INTO outbox_messages ({columns}) VALUES {}", part.join(", "));
             connection.batch_execute(&sql).await.unwrap_or_else(|error| panic!("cannot insert: {error}"));
-            next = last + 1;
+        }
+    }
+
+    /// Ends every connection to this database but the one that asks.
+    pub(crate) async fn kill_all(&self) {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = BigInt)]
+            id: i64,
+        }
+        let mut connection = connect(&server_url()).await;
+        let all =
+            format!("SELECT CAST(id AS signed) AS id FROM information_schema.processlist WHERE db = '{}'", self.name);
+        let rows: Vec<Row> = diesel::sql_query(all).load(&mut connection).await.expect("the connections are listed");
+        assert!(!rows.is_empty(), "there is something to kill");
+        for Row { id } in rows {
+            // One that has ended by itself meanwhile is as good.
+            let _ = connection.batch_execute(&format!("KILL {id}")).await;
         }
     }
 }

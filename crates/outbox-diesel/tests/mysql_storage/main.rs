@@ -1,5 +1,15 @@
 //! The MySQL storage against a real server, which `OUTBOX_TEST_MYSQL_URL` names (`cargo xtask test` sets it).
 #![cfg(feature = "mysql")]
+#![allow(clippy::print_stdout)] // figures, shown when a test fails
 
 mod conformance;
+mod connections;
 mod database;
+mod pauses;
+mod plans;
+mod producers;
+mod refused_rows;
+mod refused_servers;
+mod scheduled;
+#[cfg(feature = "mysql-tls")]
+mod tls;
