@@ -142,6 +142,9 @@ pub fn sample(to: &mut Measurement, variant: &str, drained: &Drained) {
     if let Some(cpu) = drained.cpu {
         to.sample(variant, Measure::RelayCpuMicrosPerEvent, micros_per_event(cpu, drained.events));
     }
+    if let Some(cpu) = drained.machine_cpu {
+        to.sample(variant, Measure::MachineCpuMicrosPerEvent, micros_per_event(cpu, drained.events));
+    }
     progress(to, variant, &format!("{:.0} events/s", drained.rate()));
 }
 

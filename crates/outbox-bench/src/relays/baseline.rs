@@ -70,7 +70,7 @@ impl Baseline {
             ))
             .await?;
         let delete = client.prepare(&format!("DELETE FROM {table} WHERE id = ANY($1)")).await?;
-        let mut sender = Sender::connect(topic).await?;
+        let mut sender = Sender::connect(&topic.prompt_transport()?, topic).await?;
         let mut removed = 0;
         loop {
             let (ids, messages) = claimed(&client, &claim).await?;

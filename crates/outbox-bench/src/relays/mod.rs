@@ -15,7 +15,7 @@ pub use producer::produce_alone;
 
 use std::time::{Duration, Instant};
 
-use crate::services::process_cpu;
+use crate::services::{machine_cpu, process_cpu};
 
 /// How a drain went.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub struct Drained {
     pub start_up: Duration,
     /// Processor time of this process over `took`; `None` when it is not known.
     pub cpu: Option<Duration>,
+    /// Processor time of the whole machine over `took`: relay, PostgreSQL, Kafka and the kernel; `None` when it is not known.
+    pub machine_cpu: Option<Duration>,
 }
 
 impl Drained {
@@ -51,7 +53,16 @@ pub fn as_f64(count: u64) -> f64 {
 #[derive(Debug)]
 struct Stopwatch {
     started: Instant,
-    first: Option<(Instant, u64, Option<Duration>)>,
+    first: Option<Moment>,
+}
+
+/// What was known at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Instant,
+    removed: u64,
+    cpu: Option<Duration>,
+    machine_cpu: Option<Duration>,
 }
 
 impl Stopwatch {
@@ -61,17 +72,25 @@ impl Stopwatch {
 
     /// Something was confirmed; `removed` events were gone by then. Only the first call counts.
     fn confirmed(&mut self, removed: u64) {
-        self.first.get_or_insert_with(|| (Instant::now(), removed, process_cpu()));
+        self.first.get_or_insert_with(|| Moment::now(removed));
     }
 
     fn stop(&self, removed: u64) -> Drained {
-        let end = Instant::now();
-        let (first, before, cpu) = self.first.unwrap_or((self.started, 0, None));
+        let end = Moment::now(removed);
+        let first = self.first.unwrap_or(Moment { at: self.started, removed: 0, cpu: None, machine_cpu: None });
+        let since = |now: Option<Duration>, then: Option<Duration>| now?.checked_sub(then?);
         Drained {
-            events: removed.saturating_sub(before),
-            took: end - first,
-            start_up: first - self.started,
-            cpu: process_cpu().and_then(|now| now.checked_sub(cpu?)),
+            events: removed.saturating_sub(first.removed),
+            took: end.at - first.at,
+            start_up: first.at - self.started,
+            cpu: since(end.cpu, first.cpu),
+            machine_cpu: since(end.machine_cpu, first.machine_cpu),
         }
+    }
+}
+
+impl Moment {
+    fn now(removed: u64) -> Self {
+        Self { at: Instant::now(), removed, cpu: process_cpu(), machine_cpu: machine_cpu() }
     }
 }

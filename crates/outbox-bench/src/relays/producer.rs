@@ -18,7 +18,7 @@ const WINDOW: u64 = 20_000;
 pub async fn produce_alone(workload: &Workload, topic: &Topic) -> Result<Drained> {
     let messages = workload.messages(topic.name());
     let mut watch = Stopwatch::start();
-    let mut sender = Sender::connect(topic).await?;
+    let mut sender = Sender::connect(&topic.transport()?, topic).await?;
     sender.send([messages[0].clone()]).await;
     sender.in_flight_at_most(0).await?;
     watch.confirmed(sender.confirmed());

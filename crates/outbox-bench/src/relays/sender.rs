@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use outbox::Message;
 use outbox::ports::{Outcome, OutcomeSink, Outcomes, Outgoing, RouteName, Session, Ticket, Transport as _};
+use outbox::{KafkaTransport, Message};
 
 use crate::services::Topic;
 
@@ -22,9 +22,9 @@ impl Sender {
     /// # Errors
     ///
     /// Kafka cannot be reached or does not take the topic.
-    pub(super) async fn connect(topic: &Topic) -> Result<Self> {
+    pub(super) async fn connect(transport: &KafkaTransport, topic: &Topic) -> Result<Self> {
         let (sink, outcomes) = OutcomeSink::channel();
-        let session = topic.transport()?.connect(sink).await?;
+        let session = transport.connect(sink).await?;
         let route: RouteName = topic.name().into();
         if let Err(outcome) = session.open_route(&route).await {
             bail!("the topic cannot be used: {outcome:?}");

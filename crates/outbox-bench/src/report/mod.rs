@@ -54,6 +54,8 @@ pub enum Measure {
     TotalSeconds,
     /// Processor time of the relay's process, in microseconds an event.
     RelayCpuMicrosPerEvent,
+    /// Processor time of everything on the machine, in microseconds an event: the relay, PostgreSQL, Kafka and the kernel.
+    MachineCpuMicrosPerEvent,
     /// Processor time of all PostgreSQL processes, in microseconds an event.
     PostgresCpuMicrosPerEvent,
     /// Index entries and rows that PostgreSQL looked at in the hot table, for each event delivered.
@@ -79,6 +81,7 @@ impl Measure {
             Self::StartUpSeconds => "start-up, s",
             Self::TotalSeconds => "total, s",
             Self::RelayCpuMicrosPerEvent => "relay CPU, µs/event",
+            Self::MachineCpuMicrosPerEvent => "machine CPU, µs/event",
             Self::PostgresCpuMicrosPerEvent => "PostgreSQL CPU, µs/event",
             Self::RowsExaminedPerEvent => "rows examined/event",
             Self::WalBytesPerEvent => "WAL bytes/event",

@@ -9,7 +9,7 @@ mod topic;
 pub use counters::{Counters, RowCounts};
 pub use database::Database;
 pub use outbox::{Outbox, fill};
-pub use processes::{process_cpu, resident_peak_bytes};
+pub use processes::{machine_cpu, process_cpu, resident_peak_bytes};
 pub use topic::{Kafka, Topic};
 
 use anyhow::{Context, Result};

@@ -12,6 +12,17 @@ pub fn process_cpu() -> Option<Duration> {
     Some(ticks(stat.own))
 }
 
+/// Processor time that this machine spent on everything but waiting, all cores; `None` where there is no `/proc`.
+///
+/// Source: proc_stat(5). The fields are user, nice, system, idle, iowait, irq, softirq; what a host took away comes after them.
+pub fn machine_cpu() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let spent: Vec<u64> = fields.take(7).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _, _, irq, softirq] = spent[..] else { return None };
+    Some(ticks(user + nice + system + irq + softirq))
+}
+
 /// The most memory that a process held so far, in bytes; `None` where there is no `/proc`.
 pub fn resident_peak_bytes(process: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;

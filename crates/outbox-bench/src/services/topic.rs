@@ -63,15 +63,29 @@ impl Topic {
         &self.kafka.brokers
     }
 
-    /// A transport, the same for everything that is compared.
+    /// A transport with its own defaults and the properties asked for.
     ///
     /// # Errors
     ///
     /// A property cannot be used.
     pub fn transport(&self) -> Result<KafkaTransport> {
+        self.transport_with(&[])
+    }
+
+    /// The same without a wait before a request, for a relay that waits for every batch: it could only lose by it.
+    ///
+    /// # Errors
+    ///
+    /// As [`transport`](Self::transport).
+    pub fn prompt_transport(&self) -> Result<KafkaTransport> {
+        self.transport_with(&[("linger.ms", "0")])
+    }
+
+    fn transport_with(&self, properties: &[(&str, &str)]) -> Result<KafkaTransport> {
+        let asked = self.kafka.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let builder = KafkaTransport::builder(&self.kafka.brokers);
-        let properties = self.kafka.properties.iter();
-        Ok(properties.fold(builder, |builder, (key, value)| builder.property(key, value)).build()?)
+        let all = properties.iter().copied().chain(asked);
+        Ok(all.fold(builder, |builder, (key, value)| builder.property(key, value)).build()?)
     }
 
     /// Records that it holds, by the broker's own word.
