@@ -43,12 +43,12 @@ impl Exchanges {
         Self { connection, topology, timeout, state: Mutex::default() }
     }
 
-    /// Makes a route ready.
+    /// Makes a route ready. `again`: it was ready before, so that what is known of its exchange may no longer be true.
     ///
     /// # Errors
     ///
     /// [`Outcome::RoutePaused`] with what the broker said (403, 404, 406), [`Outcome::SessionLost`].
-    pub(crate) async fn prepare(&self, route: &RouteName, address: &Address) -> Result<(), Outcome> {
+    pub(crate) async fn prepare(&self, route: &RouteName, address: &Address, again: bool) -> Result<(), Outcome> {
         if self.topology == Topology::Leave {
             return Ok(());
         }
@@ -58,7 +58,7 @@ impl Exchanges {
             Target::Exchange(address.exchange.clone())
         };
         let mut state = self.state.lock().await;
-        if state.ready.get(&target).is_some_and(|since| since.elapsed() < FRESH) {
+        if !again && state.ready.get(&target).is_some_and(|since| since.elapsed() < FRESH) {
             return Ok(());
         }
         state.ready.remove(&target);

@@ -2,6 +2,8 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 use outbox_core::ports::{Outcome, Reason};
 
+use crate::destination::Address;
+
 /// What an error of lapin or of the broker concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -44,13 +46,21 @@ impl Refusal {
         }
     }
 
-    /// What it means for one of several messages that were open on a channel, with its exchange. `one_route`: all of them have its route.
-    pub(crate) fn of_several(&self, route: &str, exchange: &str, one_route: bool) -> Outcome {
-        let names_exchange = || self.text.contains(&format!("exchange '{exchange}'"));
+    /// What it means for one of several messages that were open on a channel. `one_route`: all of them have its route.
+    pub(crate) fn of_several(&self, route: &str, address: &Address, one_route: bool) -> Outcome {
         match self.kind {
-            RefusalKind::NotFound | RefusalKind::AccessRefused if one_route || names_exchange() => self.paused(route),
+            RefusalKind::NotFound | RefusalKind::AccessRefused if one_route || self.names(address) => {
+                self.paused(route)
+            }
             _ => Outcome::Quarantine(Reason::new(format!("the broker closed the channel: {}", self.text))),
         }
+    }
+
+    /// Whether the broker's words name where a message goes: its exchange, or, where permissions are by topic, its routing key too.
+    fn names(&self, address: &Address) -> bool {
+        let is_about_topic = self.text.contains("access to topic '");
+        self.text.contains(&format!("exchange '{}'", address.exchange))
+            && (!is_about_topic || self.text.contains(&format!("access to topic '{}'", address.routing_key)))
     }
 
     pub(crate) fn paused(&self, route: &str) -> Outcome {
@@ -110,26 +120,38 @@ mod tests {
         }
     }
 
+    fn address(exchange: &str, routing_key: &str) -> Address {
+        Address { exchange: exchange.into(), routing_key: routing_key.into() }
+    }
+
     #[test]
     fn a_missing_exchange_pauses_the_routes_that_lead_to_it_and_no_other() {
         let refusal = refusal(404, "NOT_FOUND - no exchange 'shop' in vhost '/'");
         assert!(matches!(refusal.of_one("shop/a"), Outcome::RoutePaused(_)));
-        assert!(matches!(refusal.of_several("shop/a", "shop", false), Outcome::RoutePaused(_)));
-        assert!(matches!(refusal.of_several("other/a", "other", false), Outcome::Quarantine(_)));
-        let Outcome::RoutePaused(reason) = refusal.of_several("x", "x", true) else { panic!("not paused") };
+        assert!(matches!(refusal.of_several("shop/a", &address("shop", "a"), false), Outcome::RoutePaused(_)));
+        assert!(matches!(refusal.of_several("other/a", &address("other", "a"), false), Outcome::Quarantine(_)));
+        let outcome = refusal.of_several("x/a", &address("x", "a"), true);
+        let Outcome::RoutePaused(reason) = outcome else { panic!("not paused") };
         assert!(reason.0.contains("404 NOT_FOUND") && reason.0.contains("declare the exchange"), "{reason}");
     }
 
     #[test]
-    fn a_missing_permission_pauses_the_route() {
-        let refusal = refusal(403, "ACCESS_REFUSED - access to exchange 'shop' in vhost '/' refused for user 'relay'");
-        assert!(matches!(refusal.of_one("shop/a"), Outcome::RoutePaused(_)));
+    fn a_missing_permission_pauses_the_routes_that_it_concerns() {
+        let exchange = refusal(403, "ACCESS_REFUSED - access to exchange 'shop' in vhost '/' refused for user 'relay'");
+        assert!(matches!(exchange.of_one("shop/a"), Outcome::RoutePaused(_)));
+        assert!(matches!(exchange.of_several("shop/b", &address("shop", "b"), false), Outcome::RoutePaused(_)));
+        let topic = refusal(
+            403,
+            "ACCESS_REFUSED - access to topic 'a' in exchange 'shop' in vhost '/' refused for user 'relay'",
+        );
+        assert!(matches!(topic.of_several("shop/a", &address("shop", "a"), false), Outcome::RoutePaused(_)));
+        assert!(matches!(topic.of_several("shop/b", &address("shop", "b"), false), Outcome::Quarantine(_)));
     }
 
     #[test]
     fn only_a_message_that_fails_alone_is_rejected() {
         let refusal = refusal(406, "PRECONDITION_FAILED - message size 9 is larger than configured max size 8");
-        assert!(matches!(refusal.of_several("shop/a", "shop", true), Outcome::Quarantine(_)));
+        assert!(matches!(refusal.of_several("shop/a", &address("shop", "a"), true), Outcome::Quarantine(_)));
         let Outcome::Reject(reason) = refusal.of_one("shop/a") else { panic!("not rejected") };
         assert!(reason.0.contains("406 PRECONDITION_FAILED - message size"), "{reason}");
     }

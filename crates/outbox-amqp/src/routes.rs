@@ -19,6 +19,9 @@ struct Table {
 }
 
 impl Routes {
+    /// The slot of a route that is not open.
+    pub(crate) const NOWHERE: Slot = Slot(u32::MAX);
+
     pub(crate) fn open(&self, route: &RouteName, address: Address) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if !table.slots.contains_key(route) {
@@ -28,10 +31,10 @@ impl Routes {
         }
     }
 
-    /// The slot of a route; one that leads nowhere when the route is not open.
+    /// The slot of a route; [`NOWHERE`](Self::NOWHERE) when the route is not open.
     pub(crate) fn slot(&self, route: &RouteName) -> Slot {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.slots.get(route).copied().unwrap_or(Slot(u32::MAX))
+        table.slots.get(route).copied().unwrap_or(Self::NOWHERE)
     }
 
     /// Where a slot leads; `None` when no open route has it.

@@ -38,8 +38,7 @@ pub(crate) struct AmqpSession {
     batches: Option<mpsc::UnboundedSender<Vec<Parcel>>>,
     blocked: watch::Receiver<bool>,
     driver: JoinHandle<()>,
-    /// Cuts the connection when the session is dropped: what lapin holds must not leave.
-    _wire: Wire,
+    wire: Wire,
 }
 
 impl AmqpSession {
@@ -60,7 +59,7 @@ impl AmqpSession {
             batches: Some(batches),
             blocked,
             driver,
-            _wire: wire,
+            wire,
         }
     }
 
@@ -91,7 +90,8 @@ impl Session for AmqpSession {
                 let text = format!("route {route:?} is no exchange and routing key");
                 return Err(Outcome::RoutePaused(Reason::new(text)));
             };
-            exchanges.prepare(&route, &address).await?;
+            let was_open = routes.slot(&route) != Routes::NOWHERE;
+            exchanges.prepare(&route, &address, was_open).await?;
             routes.open(&route, address);
             Ok(())
         })
@@ -143,5 +143,6 @@ impl Session for AmqpSession {
 impl Drop for AmqpSession {
     fn drop(&mut self) {
         self.driver.abort();
+        self.wire.cut(); // before the connection goes, which would first send what lapin holds
     }
 }

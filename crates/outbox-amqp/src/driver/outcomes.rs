@@ -32,7 +32,7 @@ impl Driver {
             let outcome = if line.is_isolated {
                 refusal.of_one(&label.route)
             } else {
-                refusal.of_several(&label.route, label.address.exchange.as_str(), one_route)
+                refusal.of_several(&label.route, &label.address, one_route)
             };
             match &outcome {
                 Outcome::Quarantine(_) => self.shared.suspects.add(label.id),
