@@ -127,7 +127,7 @@ impl Broker {
     }
 
     pub(super) fn unacknowledged(&self, consumer: &Consumer) -> usize {
-        let Some(group) = self.groups.get(consumer) else { return 0 };
+        let Some(group) = self.groups.get(consumer) else { return self.log.values().map(Vec::len).sum() };
         let open = |(partition, progress): (&Partition, &Progress)| {
             self.log.get(partition).map_or(0, Vec::len).saturating_sub(progress.low) - progress.acknowledged.len()
         };

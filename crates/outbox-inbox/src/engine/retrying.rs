@@ -1,0 +1,206 @@
+//! Messages that the database held: processed under a claim, in one transaction when all goes well, one by one otherwise.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use outbox_core::inbox::{
+    Candidate, ClaimToken, Committed, HeldBurial, HeldFailure, HeldMessage, InboxDeadReason, InboxStorage,
+    InboxTransaction, OrderingKey, Standing,
+};
+use outbox_core::ports::{Fenced, StorageError};
+use outbox_core::relay::DeadLetterPolicy;
+
+use super::Context;
+use super::applying::{Applied, Ended, apply, give_up};
+use super::work::{Read, read};
+use crate::Delivery;
+use crate::defect::has_defect;
+use crate::stats::add;
+
+/// Conflicts that one message may meet alone before they count as a failure.
+const MAX_CONFLICTS: u32 = 20;
+
+/// A held message that can be handled.
+struct Held {
+    seq: i64,
+    delivery: Delivery,
+    /// It had no identity when it was put aside: its dedup row is inserted now.
+    is_new: bool,
+}
+
+/// Why an attempt ended without a commit.
+enum Stopped {
+    /// Another worker has the messages.
+    Lost,
+    /// This message is to become a dead letter.
+    Bury(InboxDeadReason, String),
+    Ended(Ended),
+}
+
+/// Processes what was claimed and gives the claim back. An error means that the database could not be used: what is left is claimed again.
+pub(super) async fn process<S: InboxStorage>(
+    context: Arc<Context<S>>,
+    claim: ClaimToken,
+    messages: Vec<HeldMessage>,
+) -> Result<(), StorageError> {
+    let keys: BTreeSet<OrderingKey> = messages.iter().filter_map(|message| message.key.clone()).collect();
+    let keys: Vec<_> = keys.into_iter().collect();
+    let processed = process_all(&context, claim, messages).await;
+    let release = context.storage.held().release(&context.consumer, claim, &keys);
+    context.limited("releasing a claim", release).await.and(processed)
+}
+
+async fn process_all<S: InboxStorage>(
+    context: &Context<S>,
+    claim: ClaimToken,
+    messages: Vec<HeldMessage>,
+) -> Result<(), StorageError> {
+    let mut open = Vec::with_capacity(messages.len());
+    for message in messages {
+        let HeldMessage { seq, identity, key, incoming, attempts } = message;
+        match read(context, incoming) {
+            Read::Delivery(mut delivery) => {
+                delivery.attempts = attempts;
+                delivery.key = key;
+                let is_new = identity.is_none();
+                delivery.identity = identity.unwrap_or(delivery.identity);
+                open.push(Held { seq, delivery: *delivery, is_new });
+            }
+            Read::Dead(unreadable) => {
+                bury(context, claim, seq, attempts, unreadable.reason, unreadable.error).await?;
+            }
+        }
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    match attempt(context, claim, &open).await {
+        Ok(()) => return Ok(()),
+        Err(Stopped::Lost) => return Ok(()),
+        Err(Stopped::Ended(Ended::Storage(error))) => return Err(error),
+        Err(_) => add(&context.shared.counters.rolled_back, 1),
+    }
+    let mut blocked = BTreeSet::new();
+    for held in &open {
+        if held.delivery.key.as_ref().is_some_and(|key| blocked.contains(key)) {
+            continue;
+        }
+        if !process_alone(context, claim, held).await? {
+            blocked.extend(held.delivery.key.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Whether its followers may go on.
+async fn process_alone<S: InboxStorage>(
+    context: &Context<S>,
+    claim: ClaimToken,
+    held: &Held,
+) -> Result<bool, StorageError> {
+    let mut conflicts = 0;
+    let failure = loop {
+        match attempt(context, claim, std::slice::from_ref(held)).await {
+            Ok(()) => return Ok(true),
+            Err(Stopped::Lost) => return Ok(false),
+            Err(Stopped::Bury(reason, text)) => {
+                return bury(context, claim, held.seq, held.delivery.attempts, reason, text).await;
+            }
+            Err(Stopped::Ended(Ended::Storage(error))) => return Err(error),
+            Err(Stopped::Ended(Ended::Conflict)) if conflicts < MAX_CONFLICTS => {
+                conflicts += 1;
+                context.pause(1).await;
+            }
+            Err(Stopped::Ended(Ended::Conflict)) => {
+                break "other transactions were in the way again and again".to_owned();
+            }
+            Err(Stopped::Ended(Ended::Broken)) => {
+                break "the handler ended the transaction, or swallowed an error that did".to_owned();
+            }
+            Err(Stopped::Ended(Ended::Handler(text))) => break text,
+        }
+    };
+    add(&context.shared.counters.failed, 1);
+    let attempts = held.delivery.attempts.saturating_add(1);
+    if attempts >= context.config.max_attempts {
+        return bury(context, claim, held.seq, attempts, InboxDeadReason::AttemptsExhausted, failure).await;
+    }
+    let delay = context.delay(&context.config.retry, attempts);
+    let failure = HeldFailure { seq: held.seq, attempts, delay, error: failure };
+    let written = context.storage.held().fail(&context.consumer, claim, &failure);
+    note_fence(context, context.limited("marking a failed attempt", written).await?);
+    Ok(false)
+}
+
+/// One transaction.
+async fn attempt<S: InboxStorage>(context: &Context<S>, claim: ClaimToken, open: &[Held]) -> Result<(), Stopped> {
+    let storage = |error| Stopped::Ended(Ended::of_storage(error));
+    let mut transaction = context.begin().await.map_err(storage)?;
+    let candidates: Vec<_> = open.iter().filter(|held| held.is_new).map(|held| as_candidate(&held.delivery)).collect();
+    let mut standings = Vec::new().into_iter();
+    if !candidates.is_empty() {
+        let admitted = context.limited("admitting messages", transaction.admit(&candidates)).await;
+        standings = admitted.map_err(storage)?.standings.into_iter();
+    }
+    let seqs: Vec<i64> = open.iter().map(|held| held.seq).collect();
+    let fenced = context.limited("completing held messages", transaction.complete(claim, &seqs)).await;
+    if fenced.map_err(storage)? == Fenced::Lost && !has_defect!(context.config, StaleWorkerCommits) {
+        let _ = tokio::time::timeout(context.config.storage_timeout, transaction.rollback()).await;
+        note_fence(context, Fenced::Lost);
+        return Err(Stopped::Lost);
+    }
+    let (mut processed, mut skipped, mut duplicates) = (0, 0, 0);
+    for held in open {
+        if held.is_new && standings.next() != Some(Standing::New) {
+            duplicates += 1;
+            continue;
+        }
+        match apply(context, &mut transaction, &held.delivery).await {
+            Applied::Done => processed += 1,
+            Applied::Skipped => skipped += 1,
+            Applied::Unknown(text) => return Err(Stopped::Bury(InboxDeadReason::UnknownType, text)),
+            Applied::Undecodable(text) => return Err(Stopped::Bury(InboxDeadReason::Undecodable, text)),
+            Applied::Failed(trouble) => return Err(Stopped::Ended(give_up(context, transaction, trouble).await)),
+        }
+    }
+    match context.limited("committing", transaction.commit()).await.map_err(storage)? {
+        Committed::Broken => return Err(Stopped::Ended(Ended::Broken)),
+        Committed::Done => {}
+    }
+    let counters = &context.shared.counters;
+    add(&counters.transactions, 1);
+    add(&counters.processed, processed);
+    add(&counters.skipped, skipped);
+    add(&counters.duplicates, duplicates);
+    Ok(())
+}
+
+/// Whether its followers may go on.
+async fn bury<S: InboxStorage>(
+    context: &Context<S>,
+    claim: ClaimToken,
+    seq: i64,
+    attempts: u32,
+    reason: InboxDeadReason,
+    error: String,
+) -> Result<bool, StorageError> {
+    let park_key = context.config.dead_letters == DeadLetterPolicy::ParkKey;
+    let burial = HeldBurial { seq, attempts, reason, error, park_key };
+    let buried = context.storage.held().bury(&context.consumer, claim, &burial);
+    let fenced = context.limited("moving a message to the dead letters", buried).await?;
+    note_fence(context, fenced);
+    if fenced == Fenced::Done {
+        add(&context.shared.counters.dead, 1);
+    }
+    Ok(fenced == Fenced::Done && !park_key)
+}
+
+fn note_fence<S: InboxStorage>(context: &Context<S>, fenced: Fenced) {
+    if fenced == Fenced::Lost {
+        add(&context.shared.counters.lost_claims, 1);
+    }
+}
+
+fn as_candidate(delivery: &Delivery) -> Candidate {
+    Candidate { identity: delivery.identity.clone(), key: delivery.key.clone() }
+}

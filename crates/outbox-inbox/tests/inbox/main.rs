@@ -1,0 +1,9 @@
+//! How the inbox behaves between the in-memory storage and source, on paused time.
+
+mod dead_letters;
+mod durable;
+mod failing;
+mod partitions;
+mod retention;
+mod shop;
+mod transactional;
