@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Benchmarks of the relay on real PostgreSQL and Kafka. Run it with `cargo xtask bench`, which starts both.
+/// Benchmarks of the relay on real databases and brokers. Run it with `cargo xtask bench`, which starts them.
 #[derive(Debug, Clone, Parser)]
 pub struct Options {
     /// Which measurements, by their letters, for example `a,d`. All of them otherwise.
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// The letters of all measurements.
-pub const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+pub const LETTERS: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
 
 impl Default for Options {
     fn default() -> Self {

@@ -47,6 +47,24 @@ impl Workload {
         )
     }
 
+    /// The same for MySQL and MariaDB. Payloads are text.
+    pub fn mysql_insert(&self, table: &str, topic: &str) -> String {
+        let Self { rows, keys, key_prefix, payload_bytes, .. } = self;
+        let digits = rows.to_string().len();
+        let number: Vec<_> = (0..digits).map(|place| format!("d{place}.d * 1{}", "0".repeat(place))).collect();
+        let places: Vec<_> = (0..digits).map(|place| format!("digits AS d{place}")).collect();
+        let digit: Vec<_> = (0..10).map(|digit| format!("SELECT {digit} AS d")).collect();
+        format!(
+            "INSERT INTO {table} (aggregate_type, aggregate_id, event_type, payload) WITH digits AS ({}) \
+             SELECT '{topic}', concat('{key_prefix}-', n % {keys}), '{EVENT_TYPE}', \
+             rpad(concat('{{\"order\":', n, ',\"note\":\"'), {payload_bytes}, 'x') \
+             FROM (SELECT 1 + {} AS n FROM {}) AS numbers WHERE n <= {rows} ORDER BY n",
+            digit.join(" UNION ALL "),
+            number.join(" + "),
+            places.join(", ")
+        )
+    }
+
     /// Payloads as SQL. What PostgreSQL would compress is random enough not to be.
     fn payload(&self) -> String {
         const DIGEST_BYTES: usize = 32;

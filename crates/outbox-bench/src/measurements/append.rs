@@ -111,7 +111,8 @@ fn variant(business: Business, append: Append) -> String {
 
 async fn one_run(bench: &Bench, business: Business, append: Append) -> Result<f64> {
     let (outbox, topic) = bench.place().await?;
-    bench.client.batch_execute("TRUNCATE bench_orders, bench_lines; VACUUM bench_stock; CHECKPOINT").await?;
+    bench.client.batch_execute("VACUUM bench_stock").await?;
+    bench.client.batch_execute("TRUNCATE bench_orders, bench_lines; CHECKPOINT").await?;
     let mut writers = Vec::new();
     for number in 0..WRITERS {
         let conn = AsyncPgConnection::establish(outbox.url()).await?;

@@ -9,6 +9,8 @@ mod keys;
 mod large;
 mod latency;
 mod memory;
+mod mysql;
+mod rabbitmq;
 mod timed;
 mod waiting;
 
@@ -53,6 +55,12 @@ pub async fn run(bench: &Bench) -> Result<Report> {
     }
     if wants("h") {
         measurements.push(waiting::waiting(bench).await.context("(h) waiting rows")?);
+    }
+    if wants("i") {
+        measurements.push(rabbitmq::rabbitmq(bench).await.context("(i) RabbitMQ")?);
+    }
+    if wants("j") {
+        measurements.push(mysql::mysql(bench).await.context("(j) MariaDB")?);
     }
     measurements.sort_by_key(|measurement| measurement.letter);
     Ok(Report { machine: Machine::here(bench.server_version().await?), measurements })

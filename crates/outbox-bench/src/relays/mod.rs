@@ -3,6 +3,8 @@
 mod baseline;
 mod child;
 mod keyset;
+mod lapin_alone;
+mod mysql_baseline;
 mod ours;
 mod producer;
 mod sender;
@@ -10,7 +12,9 @@ mod sender;
 pub use baseline::Baseline;
 pub use child::{ChildRelay, RelayProcess};
 pub use keyset::read_alone;
-pub use ours::{OurRelay, drain, wait_for};
+pub use lapin_alone::{Confirms, lapin_alone};
+pub use mysql_baseline::MysqlBaseline;
+pub use ours::{OurRelay, drain, drain_between, wait_for};
 pub use producer::produce_alone;
 
 use std::time::{Duration, Instant};

@@ -74,8 +74,25 @@ impl OurRelay {
 /// The relay fails or is stuck, or the topic holds another number of records.
 pub async fn drain(outbox: &Outbox, topic: &Topic, config: RelayConfig, events: u64) -> Result<Drained> {
     let already = topic.records().await?;
+    let (drained, removed) = drain_between(outbox.storage(false)?, topic.transport()?, config, events).await?;
+    let records = topic.records().await? - already;
+    ensure!(records == removed, "{removed} events were removed and the topic has {records} records");
+    Ok(drained)
+}
+
+/// Runs one relay between any storage and transport until it has removed `events`. Returns also how many it had removed when it ended.
+///
+/// # Errors
+///
+/// The relay fails or is stuck.
+pub async fn drain_between(
+    storage: impl Storage,
+    transport: impl Transport,
+    config: RelayConfig,
+    events: u64,
+) -> Result<(Drained, u64)> {
     let mut watch = Stopwatch::start();
-    let relay = OurRelay::start(outbox, topic, config)?;
+    let relay = OurRelay::between(storage, transport, config)?;
     wait_for(&[&relay], events, |published, settled| {
         if published > 0 {
             watch.confirmed(settled);
@@ -83,14 +100,7 @@ pub async fn drain(outbox: &Outbox, topic: &Topic, config: RelayConfig, events: 
     })
     .await?;
     let drained = watch.stop(relay.handle().stats().settled);
-    let report = relay.stop().await?;
-    let records = topic.records().await? - already;
-    ensure!(
-        records == report.stats.settled,
-        "{} events were removed and the topic has {records} records",
-        report.stats.settled
-    );
-    Ok(drained)
+    Ok((drained, relay.stop().await?.stats.settled))
 }
 
 /// Waits until relays have removed `events` together, calling `look` with what they published and removed so far.

@@ -1,20 +1,26 @@
-//! What the benchmarks run on: a database of their own, outboxes in it, and topics.
+//! What the benchmarks run on: databases of their own, outboxes in them, topics and queues.
 
 mod counters;
 mod database;
+mod mysql;
+mod mysql_counters;
 mod outbox;
 mod processes;
+mod queue;
 mod topic;
 
 pub use counters::{Counters, RowCounts};
 pub use database::Database;
+pub use mysql::MysqlDatabase;
+pub use mysql_counters::MysqlCounters;
 pub use outbox::{Outbox, fill};
 pub use processes::{machine_cpu, process_cpu, resident_peak_bytes};
+pub use queue::Queue;
 pub use topic::{Kafka, Topic};
 
 use anyhow::{Context, Result};
 
-/// Where PostgreSQL and Kafka are.
+/// Where the services are.
 #[derive(Debug, Clone)]
 pub struct Services {
     /// A superuser's URL of a scratch PostgreSQL.
@@ -24,21 +30,37 @@ pub struct Services {
 }
 
 impl Services {
-    /// Reads `OUTBOX_TEST_POSTGRES_URL` and `OUTBOX_TEST_KAFKA`. `properties` are librdkafka's.
+    /// Reads `OUTBOX_TEST_POSTGRES_URL` and `OUTBOX_TEST_KAFKA`, which every measurement needs. `properties` are librdkafka's.
     ///
     /// # Errors
     ///
     /// One of them is not set.
     pub fn from_env(properties: Vec<(String, String)>) -> Result<Self> {
-        let get = |name: &str| {
-            std::env::var(name)
-                .with_context(|| format!("{name} is not set: run `cargo xtask bench` or `cargo xtask test`"))
-        };
-        Ok(Self {
-            postgres: get("OUTBOX_TEST_POSTGRES_URL")?,
-            kafka: Kafka { brokers: get("OUTBOX_TEST_KAFKA")?, properties },
-        })
+        let kafka = Kafka { brokers: variable("OUTBOX_TEST_KAFKA")?, properties };
+        Ok(Self { postgres: variable("OUTBOX_TEST_POSTGRES_URL")?, kafka })
     }
+
+    /// A superuser's URL of a scratch MySQL or MariaDB, from `OUTBOX_TEST_MYSQL_URL`.
+    ///
+    /// # Errors
+    ///
+    /// It is not set.
+    pub fn mysql(&self) -> Result<String> {
+        variable("OUTBOX_TEST_MYSQL_URL")
+    }
+
+    /// The URI of a RabbitMQ, from `OUTBOX_TEST_AMQP`.
+    ///
+    /// # Errors
+    ///
+    /// It is not set.
+    pub fn rabbitmq(&self) -> Result<String> {
+        variable("OUTBOX_TEST_AMQP")
+    }
+}
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask bench` or `cargo xtask test`"))
 }
 
 /// A name that nothing else on the servers has.
