@@ -20,7 +20,6 @@
 //! Most transactions of a busy database write no message at all, and relays' own removals are among them. One that is seen running and
 //! without any `seq` *after* the horizon was made can only take higher ones: no closed segment waits for it
 //! ([`Observed::idle`]).
-
 //!
 //! [`WatchTracker`] does the same for databases that do not say which transactions run, but show their rows to a dirty read.
 
