@@ -43,15 +43,13 @@ fn text(tables: &Tables) -> String {
     let messages = tables.messages();
     let schema = tables.schema().map_or_else(|| "database()".to_owned(), |schema| format!("'{schema}'"));
     let name = format!("{}messages", tables.prefix());
+    let age =
+        format!("timestampdiff(MICROSECOND, greatest(h.occurred_at, coalesce(h.wake_at, h.occurred_at)), {CLOCK})");
     let mut text = format!(
         "SELECT (SELECT count(*) FROM (SELECT 1 FROM {messages} LIMIT {}) AS few), (SELECT t.table_rows \
          FROM information_schema.tables AS t WHERE t.table_schema = {schema} AND t.table_name = '{name}'); \
-         SELECT {} FROM (",
-        COUNTED + 1,
-        format_args!(
-            "max({})",
-            format!("timestampdiff(MICROSECOND, greatest(h.occurred_at, coalesce(h.wake_at, h.occurred_at)), {CLOCK})")
-        ),
+         SELECT max({age}) FROM (",
+        COUNTED + 1
     );
     for shard in 0..SHARDS {
         let union = if shard == 0 { "" } else { " UNION ALL " };
