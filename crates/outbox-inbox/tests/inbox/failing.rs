@@ -9,7 +9,7 @@ use crate::shop::{Shop, Whim, quick, until};
 #[tokio::test(start_paused = true)]
 async fn a_failed_message_holds_its_key_and_the_partition_goes_on() {
     let shop = Shop::new(Acknowledging::Cumulative, 1);
-    shop.on("a-0", Whim::Fail(2));
+    shop.on("a-0", Whim::Fail(4)); // each attempt fails first with its batch, which burns none, then alone
     for n in 0..3 {
         shop.publish("a", n);
         shop.publish("b", n);
@@ -78,7 +78,8 @@ async fn after_max_attempts_a_message_is_dead_and_its_followers_go_on() {
 async fn a_parked_key_waits_for_the_operator_and_goes_on_in_order() {
     for max_attempts in [1, 2] {
         let shop = Shop::new(Acknowledging::Cumulative, 1);
-        shop.on("a-0", Whim::Fail(usize::try_from(max_attempts).unwrap()));
+        // held messages go in one transaction first, which burns no attempt
+        shop.on("a-0", Whim::Fail(if max_attempts == 1 { 1 } else { 3 }));
         for n in 0..3 {
             shop.publish("a", n);
         }

@@ -8,7 +8,7 @@ use crate::shop::{OrderPlaced, Shop, headers, until};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn config() -> InboxConfig {
-    InboxConfig { retention: Some(DAY), purge_interval: Duration::from_secs(600), ..InboxConfig::default() }
+    InboxConfig { retention: Some(DAY), purge_interval: Duration::from_secs(300), ..InboxConfig::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -26,6 +26,7 @@ async fn identities_are_forgotten_after_the_retention_and_older_messages_are_dea
     };
     shop.source.publish_as(message.clone());
     let inbox = shop.start(config());
+    tokio::time::sleep(DAY).await;
     until("it is purged", || inbox.handle.stats().purged == 1).await;
     shop.source.publish_as(message);
     shop.publish("a", 8);
