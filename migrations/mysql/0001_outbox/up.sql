@@ -8,8 +8,9 @@
 -- occurred_at and available_at (UTC, whatever the session's time zone). Everything else belongs to the database and the relay.
 --
 -- Never write seq yourself: neither server allows a CHECK over an AUTO_INCREMENT column that would refuse it. Insert with VALUES, at
--- most some hundred rows a statement: the relay's order rule counts on a row being in the table at most 0.1 s after the server drew
--- its seq, and INSERT … SELECT and LOAD DATA draw up to 65,535 at once, long before their rows are there.
+-- most some hundred rows a statement: the relay's order rule counts on a row being in the table at most 0.25 s after the server drew
+-- its seq (the storage's visibility_margin), and INSERT … SELECT and LOAD DATA draw up to 65,535 at once, long before their rows
+-- are there.
 --
 -- shard is a DEFAULT with a CHECK, because MariaDB allows no generated column in a primary key. A default may refer to columns
 -- before it only, so id and the key come first. It is computed from the bytes of the key, which no collation changes.

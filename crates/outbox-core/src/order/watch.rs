@@ -12,11 +12,11 @@ use crate::ports::ShardId;
 pub use plan::{Again, Look, LookRange, WatchPlan, WatchRead};
 use shard::{Room, Shard};
 
-/// How long a row may take from the moment when its `seq` is drawn until a dirty read sees it.
+/// How long a row may take from the moment when its `seq` is drawn until a dirty read sees it, unless a storage is told otherwise.
 ///
 /// A statement that appends many rows may draw all its values at once, so this is the time of the whole statement, and what appends
 /// must keep its statements short.
-pub const MARGIN: Duration = Duration::from_millis(100);
+pub const MARGIN: Duration = Duration::from_millis(250);
 
 /// Watched rows that are looked up by key, over all shards. More than these are watched as ranges.
 const KEYS: usize = 2_048;
@@ -51,7 +51,7 @@ pub enum WatchMode {
 /// committed or not. When a read moves a floor from a to b, then every `seq` up to b had been drawn when it ran, because the row
 /// b was committed. So the range (a, b] is
 ///
-/// 1. *young*, and part of every read, until it is [`MARGIN`] old;
+/// 1. *young*, and part of every read, until it is a margin old (usually [`MARGIN`]);
 /// 2. then looked at. What is there and was not returned by a read is *watched*: the rows of transactions that still run. What is not
 ///    there was rolled back, or was settled;
 /// 3. part of one more read, and then forgotten. Watched rows are part of every read until one returns them or they vanish.

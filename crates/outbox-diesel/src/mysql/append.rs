@@ -88,7 +88,7 @@ impl MysqlOutbox {
     /// Appends messages in their order, and returns their ids: with one statement up to 100 messages and 256 KiB, with one for each
     /// such part otherwise. Call it inside a transaction: without one each part commits by itself.
     ///
-    /// The parts are small because the relay's order rule counts on a row being in the table at most 0.1 s after the server drew its
+    /// The parts are small because the relay's order rule counts on a row being in the table at most 0.25 s after the server drew its
     /// `seq`, and InnoDB draws those of all rows of a statement when the statement begins.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use outbox_core::order::{WatchMode, WatchTracker};
 use outbox_core::ports::{Admin, Leases, Notifier, Reader, Settler, Storage, StorageError, StorageProfile};
 
 use super::admin::MysqlAdmin;
@@ -44,6 +45,7 @@ pub struct MysqlStorage {
     connector: Connector,
     tables: Tables,
     read_limits: Limits,
+    visibility_margin: Duration,
     control: Pool,
     shared: Arc<Shared>,
     leases: MysqlLeases,
@@ -84,6 +86,7 @@ impl MysqlStorage {
         tables: Tables,
         pool_size: usize,
         statement_timeout: Duration,
+        visibility_margin: Duration,
     ) -> Result<Self, StorageError> {
         let limits = |statement: Duration| Limits { statement, lock: LOCK_TIMEOUT };
         let pool = |size: usize, statement: Duration| Pool::new(connector.clone(), size, limits(statement));
@@ -95,6 +98,7 @@ impl MysqlStorage {
             settler: MysqlSettler::new(settles, control.clone(), shared.clone(), &tables),
             admin: MysqlAdmin::new(control.clone(), &tables),
             read_limits: limits(statement_timeout),
+            visibility_margin,
             control,
             shared,
             connector,
@@ -123,7 +127,9 @@ impl Storage for MysqlStorage {
     }
 
     async fn reader(&self) -> Result<Box<dyn Reader>, StorageError> {
-        let reader = MysqlReader::new(&self.connector, self.read_limits, self.tables.clone(), &self.shared).await?;
+        let tracker = WatchTracker::new(self.visibility_margin, WatchMode::default());
+        let reader =
+            MysqlReader::new(&self.connector, self.read_limits, self.tables.clone(), &self.shared, tracker).await?;
         Ok(Box::new(reader))
     }
 

@@ -18,7 +18,7 @@ mod broker;
 mod conformance;
 mod database;
 mod defect;
-mod dice;
+pub(crate) mod dice;
 mod ending;
 mod faults;
 mod ledger;

@@ -104,6 +104,9 @@ impl Scenario {
     }
 }
 
+/// How long a row may take into the index before readers of a watch list rely on having seen it, in milliseconds.
+pub(super) const WATCH_MARGIN_MS: u64 = 100;
+
 /// The event type of messages that go to a topic of their own, named after their aggregate type.
 pub(super) const ELSEWHERE: &str = "elsewhere";
 

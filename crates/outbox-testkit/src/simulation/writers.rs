@@ -16,14 +16,14 @@ use uuid::Uuid;
 use super::database::{Key, Micros, Row, Transaction, timestamp};
 use super::dice::Dice;
 use super::ledger::{Nature, Record};
-use super::scenario::{ELSEWHERE, MAX_MESSAGE_BYTES, OrderRule};
+use super::scenario::{ELSEWHERE, MAX_MESSAGE_BYTES, OrderRule, WATCH_MARGIN_MS};
 use super::world::World;
 
 /// The rows of the service that writers lock before they append: one for each key.
 type RowLocks = Arc<Vec<Arc<Mutex<()>>>>;
 
-/// How long a row may take into the index, in milliseconds: just less than [`outbox_core::order::MARGIN`].
-const LONGEST_INSERT_MS: u64 = 99;
+/// How long a row may take into the index, in milliseconds: just less than the margin of the readers.
+const LONGEST_INSERT_MS: u64 = WATCH_MARGIN_MS - 1;
 
 /// Runs all writers to their end.
 pub(super) async fn write_everything(world: Arc<World>) {

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const MARGIN: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Clone)]
 enum Step {
     /// A transaction appends a row, which a dirty read sees so many milliseconds later.

@@ -1,6 +1,7 @@
 use super::*;
 
 const S: ShardId = ShardId(0);
+const MARGIN: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(25);
 
 struct Reader {

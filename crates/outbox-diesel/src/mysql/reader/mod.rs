@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use outbox_core::order::{MARGIN, WatchMode, WatchTracker};
+use outbox_core::order::WatchTracker;
 use outbox_core::ports::{Batch, Lease, ReadLimits, Reader, ShardId, StorageError};
 use tokio::sync::broadcast;
 
@@ -57,12 +57,13 @@ pub(super) struct MysqlReader {
 }
 
 impl MysqlReader {
-    /// A reader with connections of its own and no shards.
+    /// A reader with connections of its own, and a tracker without shards.
     pub(super) async fn new(
         connector: &Connector,
         limits: Limits,
         tables: Tables,
         shared: &Arc<Shared>,
+        tracker: WatchTracker,
     ) -> Result<Self, StorageError> {
         let mut committed = Session::new(connector.connect(READ, Isolation::ReadCommitted, limits).await?);
         let dirty = Session::new(connector.connect(READ, Isolation::ReadUncommitted, limits).await?);
@@ -77,7 +78,7 @@ impl MysqlReader {
             timeout,
             packet_bytes: packet.saturating_sub(PACKET_OVERHEAD).max(packet / 2),
             wakes: shared.wakes(),
-            tracker: WatchTracker::new(MARGIN, WatchMode::default()),
+            tracker,
             due: DueTimes::default(),
             sweep: SweepCursors::default(),
             appetite: Appetite::default(),

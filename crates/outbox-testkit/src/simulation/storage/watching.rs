@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outbox_core::order::{MARGIN, WatchMode, WatchPlan, WatchRead, WatchTracker};
+use outbox_core::order::{WatchMode, WatchPlan, WatchRead, WatchTracker};
 use outbox_core::ports::{Batch, ReadLimits, Reader, ShardId, StorageError};
 use tokio::time::Instant;
 
@@ -10,6 +10,7 @@ use super::call::Client;
 use super::sweep::SweepCursor;
 use crate::simulation::Defect;
 use crate::simulation::database::{Row, Selected, Taking};
+use crate::simulation::scenario::WATCH_MARGIN_MS;
 use crate::simulation::world::State;
 
 /// Reads as the MySQL adapter does: one statement over committed rows, and a dirty read now and then, planned by the real tracker.
@@ -28,7 +29,8 @@ impl WatchingReader {
             Some(Defect::DirtyReadFirst) => WatchMode::LookFirst,
             _ => WatchMode::Watch,
         };
-        let margin = if defect == Some(Defect::NoMargin) { Duration::ZERO } else { MARGIN };
+        let margin =
+            if defect == Some(Defect::NoMargin) { Duration::ZERO } else { Duration::from_millis(WATCH_MARGIN_MS) };
         Self { client, tracker: WatchTracker::new(margin, mode), sweep: SweepCursor::default(), due_after: 0 }
     }
 
