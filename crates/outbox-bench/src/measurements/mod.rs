@@ -5,6 +5,7 @@ mod backlog;
 mod drain;
 mod fleet;
 mod held;
+mod inserts;
 mod keys;
 mod large;
 mod latency;
@@ -61,6 +62,9 @@ pub async fn run(bench: &Bench) -> Result<Report> {
     }
     if wants("j") {
         measurements.push(mysql::mysql(bench).await.context("(j) MariaDB")?);
+    }
+    if wants("k") {
+        measurements.push(inserts::inserts(bench).await.context("(k) producers on MariaDB")?);
     }
     measurements.sort_by_key(|measurement| measurement.letter);
     Ok(Report { machine: Machine::here(bench.server_version().await?), measurements })

@@ -79,8 +79,11 @@ impl MysqlBaseline {
 
     async fn connect(database: &MysqlDatabase) -> Result<Self> {
         let mut conn = database.connect().await?;
-        let claim =
-            conn.prep(format!("UPDATE {TABLE} SET claim = ? WHERE claim IS NULL ORDER BY id LIMIT {CLAIM}")).await?;
+        // A plain UPDATE with ORDER BY and LIMIT would sort everything that is pending, at every claim.
+        let oldest = format!("SELECT id FROM {TABLE} WHERE claim IS NULL ORDER BY id LIMIT {CLAIM}");
+        let claim = conn
+            .prep(format!("UPDATE {TABLE} AS b JOIN ({oldest}) AS oldest ON b.id = oldest.id SET b.claim = ?"))
+            .await?;
         let columns = "id, event_id, aggregate_type, aggregate_id, event_type, payload, content_type, headers, \
                        timestampdiff(MICROSECOND, '1970-01-01', occurred_at)";
         let read = conn.prep(format!("SELECT {columns} FROM {TABLE} WHERE claim = ? ORDER BY id")).await?;

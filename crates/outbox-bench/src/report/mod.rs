@@ -68,6 +68,12 @@ pub enum Measure {
     LatencyP50Millis,
     /// The same for 99 of 100 events, in milliseconds.
     LatencyP99Millis,
+    /// From the first statement of a producer's transaction to the return of its commit, half of them, in milliseconds.
+    TransactionP50Millis,
+    /// The same for 99 of 100 transactions, in milliseconds.
+    TransactionP99Millis,
+    /// Deadlocks and lock time-outs that producers saw, in all.
+    LockConflicts,
     /// The most memory that the process held, in MiB.
     PeakResidentMib,
 }
@@ -88,6 +94,9 @@ impl Measure {
             Self::StatementsPerThousandEvents => "statements/1000 events",
             Self::LatencyP50Millis => "latency p50, ms",
             Self::LatencyP99Millis => "latency p99, ms",
+            Self::TransactionP50Millis => "transaction p50, ms",
+            Self::TransactionP99Millis => "transaction p99, ms",
+            Self::LockConflicts => "deadlocks and lock time-outs",
             Self::PeakResidentMib => "peak resident, MiB",
         }
     }
