@@ -1,33 +1,38 @@
-//! An orders service on PostgreSQL with the relay in the same program.
+//! An orders service on PostgreSQL with the relay in the same program, and a consumer on Kafka.
 //!
 //! ```text
-//! docker compose up --detach --wait
+//! docker compose up --detach --wait postgres kafka
 //! DATABASE_URL=postgres://postgres@127.0.0.1:25432/postgres KAFKA=127.0.0.1:29092 cargo run -p example-postgres-kafka
 //! ```
 //!
-//! It makes its tables and its topic, places an order a second until Ctrl-C, and hands every `order.placed` to the topic `order`.
+//! It makes its tables and its topic, places three orders and pays them, and one more that rolls back. The relay delivers the events to
+//! the topic `order`, from where a consumer prints them as they arrive and checks their order; then the program ends.
 
 #![allow(missing_docs, reason = "diesel::table! makes public items")]
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
 
-use std::{env, time::Duration};
+use std::env;
 
-use anyhow::{Context, Result};
-use diesel::{ExpressionMethods, insert_into};
+use anyhow::{Context, Result, ensure};
+use diesel::{ExpressionMethods, QueryDsl, insert_into, update};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use outbox::{Event, KafkaTransport, PostgresOutbox, PostgresStorage, Relay, Tables, migrations};
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    types::RDKafkaErrorCode,
-};
+use outbox::{Event, KafkaTransport, PostgresOutbox, PostgresStorage, Relay, RelayHandle, Tables, migrations};
 use serde::Serialize;
-use tokio::{signal::ctrl_c, time::interval};
+use tokio::{sync::oneshot, task::spawn_blocking};
+use uuid::Uuid;
+
+#[path = "../../shared/awaited.rs"]
+mod awaited;
+#[path = "../../shared/kafka.rs"]
+mod kafka;
+
+use awaited::Awaited;
 
 diesel::table! {
     shop_orders (id) {
         id -> BigInt,
         total_cents -> BigInt,
+        paid -> Bool,
     }
 }
 
@@ -46,6 +51,20 @@ impl Event for OrderPlaced {
     }
 }
 
+#[derive(Serialize)]
+struct OrderPaid {
+    order_id: i64,
+}
+
+impl Event for OrderPaid {
+    const AGGREGATE_TYPE: &'static str = "order";
+    const EVENT_TYPE: &'static str = "order.paid";
+
+    fn aggregate_id(&self) -> Option<String> {
+        Some(self.order_id.to_string())
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let url = env::var("DATABASE_URL")
@@ -54,59 +73,83 @@ async fn main() -> Result<()> {
     let mut conn = AsyncPgConnection::establish(&url).await?;
     migrations::postgres::up(&mut conn, &Tables::default(), migrations::EXPECTED_VERSION).await?;
     conn.batch_execute(
-        "CREATE TABLE IF NOT EXISTS shop_orders (id bigserial PRIMARY KEY, total_cents bigint NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS shop_orders \
+         (id bigserial PRIMARY KEY, total_cents bigint NOT NULL, paid boolean NOT NULL DEFAULT false)",
     )
     .await?;
-
-    make_topic(&brokers, OrderPlaced::AGGREGATE_TYPE).await?;
+    kafka::make_topic(&brokers, OrderPlaced::AGGREGATE_TYPE).await?;
 
     let relay = Relay::builder(PostgresStorage::connect(&url).await?, KafkaTransport::connect(&brokers)?).build()?;
     let wake = relay.handle();
+    let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(relay.run(async {
-        let _ = ctrl_c().await;
+        let _ = stopped.await;
     }));
 
-    let outbox = PostgresOutbox::default();
-    let mut every_second = interval(Duration::from_secs(1));
-    while !running.is_finished() {
-        tokio::select! {
-            _ = every_second.tick() => {}
-            stopped = ctrl_c() => {
-                stopped?;
-                break;
-            }
-        }
-        place_order(&mut conn, &outbox, 1250).await?;
-        wake.nudge(); // after the commit: the relay reads at once instead of at its next poll
-    }
+    let committed = Shop { conn, outbox: PostgresOutbox::default(), wake }.open().await?;
+    spawn_blocking(move || kafka::consume(&brokers, OrderPlaced::AGGREGATE_TYPE, committed)).await??;
+
+    drop(stop);
     let report = running.await??;
-    anyhow::ensure!(report.drained, "the relay could not finish what was in flight");
+    ensure!(report.drained, "the relay could not finish what was in flight");
+    println!("every committed event arrived, those of one order in the order of their commits");
     Ok(())
 }
 
-/// The order and its event commit together, or neither does.
-async fn place_order(conn: &mut AsyncPgConnection, outbox: &PostgresOutbox, total_cents: i64) -> Result<()> {
-    conn.transaction(async |conn| {
-        let order_id: i64 = insert_into(shop_orders::table)
-            .values(shop_orders::total_cents.eq(total_cents))
-            .returning(shop_orders::id)
-            .get_result(conn)
-            .await?;
-        outbox.append(conn, &OrderPlaced { order_id, total_cents }).await?;
-        Ok(())
-    })
-    .await
+struct Shop {
+    conn: AsyncPgConnection,
+    outbox: PostgresOutbox,
+    /// Nudged after a commit, the relay reads at once instead of at its next poll.
+    wake: RelayHandle,
 }
 
-/// Brokers in production do not create topics by themselves, and neither does the relay.
-async fn make_topic(brokers: &str, name: &str) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
-    let topic = NewTopic::new(name, 12, TopicReplication::Fixed(-1));
-    for made in admin.create_topics([&topic], &AdminOptions::new()).await? {
-        match made {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => anyhow::bail!("the broker refuses to make topic {topic}: {code}"),
+impl Shop {
+    async fn open(mut self) -> Result<Awaited> {
+        let mut committed = Awaited::default();
+        let mut orders = Vec::new();
+        for total_cents in [1250, 990, 4200] {
+            let (order_id, event_id) = self.place_order(total_cents, true).await?;
+            committed.committed(order_id, event_id);
+            orders.push(order_id);
         }
+        for order_id in orders {
+            committed.committed(order_id, self.pay_order(order_id).await?);
+        }
+        if let Err(refused) = self.place_order(9900, false).await {
+            println!("rolled back, order and event: {refused}");
+        }
+        Ok(committed)
     }
-    Ok(())
+
+    /// The order and its event commit together, or neither does.
+    async fn place_order(&mut self, total_cents: i64, in_stock: bool) -> Result<(i64, Uuid)> {
+        let Self { conn, outbox, wake } = self;
+        let placed: Result<(i64, Uuid)> = conn
+            .transaction(async |conn| {
+                let order_id: i64 = insert_into(shop_orders::table)
+                    .values(shop_orders::total_cents.eq(total_cents))
+                    .returning(shop_orders::id)
+                    .get_result(conn)
+                    .await?;
+                let event_id = outbox.append(conn, &OrderPlaced { order_id, total_cents }).await?;
+                ensure!(in_stock, "sold out");
+                Ok((order_id, event_id))
+            })
+            .await;
+        wake.nudge();
+        placed
+    }
+
+    /// The change of the order's row comes first: its lock makes the writers of one order follow each other.
+    async fn pay_order(&mut self, order_id: i64) -> Result<Uuid> {
+        let Self { conn, outbox, wake } = self;
+        let paid: Result<Uuid> = conn
+            .transaction(async |conn| {
+                update(shop_orders::table.find(order_id)).set(shop_orders::paid.eq(true)).execute(conn).await?;
+                Ok(outbox.append(conn, &OrderPaid { order_id }).await?)
+            })
+            .await;
+        wake.nudge();
+        paid
+    }
 }
