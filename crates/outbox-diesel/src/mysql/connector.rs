@@ -14,9 +14,9 @@ const KEEPALIVE_MS: u32 = 10_000;
 /// How long a connection may take to be made, its session included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server closes a connection that was idle for so long. It bounds how long the locks of a transaction stay whose relay was
-/// paused in the one moment in which it has to send a ROLLBACK.
-const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// How long the server keeps an idle connection whose texts may hold transactions. It bounds how long the locks of one stay whose relay
+/// was paused in the one moment in which it has to send a ROLLBACK.
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) struct Limits {
     pub(super) statement: Duration,
     /// For a row lock, in whole seconds.
     pub(super) lock: Duration,
+    /// Until the connection is closed when nothing is sent, in whole seconds.
+    pub(super) idle: Duration,
 }
 
 /// Makes connections.
@@ -138,7 +140,7 @@ fn session(isolation: Isolation, limits: Limits) -> Vec<String> {
         Isolation::ReadUncommitted => "READ UNCOMMITTED",
     };
     let statement = limits.statement;
-    let (lock, idle) = (limits.lock.as_secs().max(1), IDLE_LIMIT.as_secs());
+    let (lock, idle) = (limits.lock.as_secs().max(1), limits.idle.as_secs().max(1));
     vec![
         format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}"),
         "SET NAMES utf8mb4 COLLATE utf8mb4_bin".to_owned(),

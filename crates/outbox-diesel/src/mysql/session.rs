@@ -1,6 +1,6 @@
 //! One connection, and statements sent to it as text.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -12,7 +12,11 @@ use super::error::{statement_error, timed_out};
 /// [`Unavailable`](StorageErrorKind::Unavailable): it must neither wait behind that statement nor meet what it left.
 pub(super) struct Session {
     conn: Option<Conn>,
+    used_at: Instant,
 }
+
+/// An idle connection is used after this time, so that nothing on the way to the server takes it for a dead one.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// What one statement of a text returned.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ pub(super) struct ResultSet {
 
 impl Session {
     pub(super) fn new(conn: Conn) -> Self {
-        Self { conn: Some(conn) }
+        Self { conn: Some(conn), used_at: Instant::now() }
     }
 
     /// Whether statements can still be sent.
@@ -53,6 +57,7 @@ impl Session {
         match tokio::time::timeout(limit, run(&mut conn, text)).await {
             Ok(Ok(sets)) => {
                 self.conn = Some(conn);
+                self.used_at = Instant::now();
                 Ok(sets)
             }
             Ok(Err(error)) => {
@@ -66,6 +71,14 @@ impl Session {
             }
             Err(_) => Err(timed_out(what, limit)),
         }
+    }
+
+    /// Sends something when nothing was sent for a while.
+    pub(super) async fn keep_alive(&mut self, what: &str, limit: Duration) -> Result<(), StorageError> {
+        if self.used_at.elapsed() < KEEP_ALIVE {
+            return Ok(());
+        }
+        self.run(what, limit, "DO 1").await.map(drop)
     }
 
     /// Whether the server still answers.

@@ -10,7 +10,7 @@ use outbox_core::ports::{Admin, Leases, Notifier, Reader, Settler, Storage, Stor
 use super::admin::MysqlAdmin;
 use super::builder::MysqlStorageBuilder;
 use super::check::check;
-use super::connector::{Connector, Limits};
+use super::connector::{Connector, IDLE_LIMIT, Limits};
 use super::leases::MysqlLeases;
 use super::pool::Pool;
 use super::reader::MysqlReader;
@@ -88,7 +88,7 @@ impl MysqlStorage {
         statement_timeout: Duration,
         visibility_margin: Duration,
     ) -> Result<Self, StorageError> {
-        let limits = |statement: Duration| Limits { statement, lock: LOCK_TIMEOUT };
+        let limits = |statement: Duration| Limits { statement, lock: LOCK_TIMEOUT, idle: IDLE_LIMIT };
         let pool = |size: usize, statement: Duration| Pool::new(connector.clone(), size, limits(statement));
         let shared = Arc::new(Shared::new());
         let control = pool(CONTROL_CONNECTIONS, statement_timeout)?;
@@ -97,7 +97,7 @@ impl MysqlStorage {
             leases: MysqlLeases::new(pool(LEASE_CONNECTIONS, statement_timeout.min(LEASE_TIMEOUT))?, &tables),
             settler: MysqlSettler::new(settles, control.clone(), shared.clone(), &tables),
             admin: MysqlAdmin::new(control.clone(), &tables),
-            read_limits: limits(statement_timeout),
+            read_limits: Limits { idle: READER_IDLE_LIMIT, ..limits(statement_timeout) },
             visibility_margin,
             control,
             shared,
@@ -116,6 +116,9 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a statement waits for a row lock. Those of the relays are held for milliseconds; a session that holds one for longer was
 /// stopped by something, and the statement is tried again.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A reader holds no locks, and one that is lost starts again at the bottom: a relay that cannot publish for hours keeps it.
+const READER_IDLE_LIMIT: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// Checks, backlog, parked keys and administration.
 const CONTROL_CONNECTIONS: usize = 2;

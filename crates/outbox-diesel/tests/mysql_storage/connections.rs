@@ -99,3 +99,38 @@ async fn a_settle_that_meets_a_lock_for_a_moment_is_repeated() {
     settled.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM outbox_messages").await, 0);
 }
+
+#[tokio::test]
+async fn a_reader_that_was_not_asked_for_a_long_time_goes_on() {
+    let database = Database::create().await;
+    let storage = database.storage();
+    let mut reader = reader(&storage).await;
+    reader.read(&LIMITS).await.unwrap();
+    // Not a wait for a condition: the server ends the other sessions of a relay after 20 s.
+    tokio::time::sleep(Duration::from_secs(22)).await;
+    database.insert(1, 1).await;
+    assert_eq!(reader.read(&LIMITS).await.unwrap().messages.len(), 1);
+    // Long enough for what it passed to be looked at.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        reader.read(&LIMITS).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_finds_nothing_keeps_all_of_its_connections_in_use() {
+    let database = Database::create().await;
+    let storage = database.storage();
+    let mut reader = reader(&storage).await;
+    let until = Instant::now() + Duration::from_secs(13);
+    while Instant::now() < until {
+        reader.read(&LIMITS).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let idle = format!(
+        "SELECT max(time) FROM information_schema.processlist WHERE db = '{}' AND command = 'Sleep'",
+        database.name
+    );
+    let idle_secs = database.number(&idle).await;
+    assert!(idle_secs <= 11, "a connection is idle for {idle_secs} s");
+}

@@ -27,6 +27,7 @@ use sort_out::Asked;
 use sql::Statement;
 
 const READ: &str = "read messages";
+const LOOK: &str = "look for late commits";
 
 /// What the client waits past the server's own limit.
 const GRACE: Duration = Duration::from_secs(2);
@@ -96,8 +97,8 @@ impl MysqlReader {
 
     /// Lists what of the passed ranges and of the watch list is there, committed or not, when it is time for that.
     async fn look(&mut self) -> Result<(), StorageError> {
-        let Some(look) = self.tracker.look() else { return Ok(()) };
-        let sets = self.dirty.run("look for late commits", self.timeout, &sql::look(&self.tables, &look)).await?;
+        let Some(look) = self.tracker.look() else { return self.dirty.keep_alive(LOOK, self.timeout).await };
+        let sets = self.dirty.run(LOOK, self.timeout, &sql::look(&self.tables, &look)).await?;
         let there: Vec<_> = sets.iter().flat_map(|set| &set.rows).map(|row| (shard(row, 0), big(row, 1))).collect();
         self.tracker.looked(&look, &there);
         Ok(())
