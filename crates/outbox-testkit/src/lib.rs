@@ -8,11 +8,14 @@
 //! | [`source_suite`] | the same for a [`Source`](outbox_core::inbox::Source) |
 //! | [`memory`] | the same ports in memory, for tests of programs that use the outbox |
 //! | `simulation` | the relay against modelled faults, by seed (feature `simulation`) |
+//! | `inbox_simulation` | the same for the inbox |
 //!
 //! An adapter implements one *fixture* and calls one function; it cannot choose cases. `docs/custom-storage.md` goes
 //! through it for a storage of one's own.
 
 mod case;
+#[cfg(feature = "simulation")]
+pub mod inbox_simulation;
 pub mod inbox_storage_suite;
 pub mod memory;
 #[cfg(feature = "simulation")]

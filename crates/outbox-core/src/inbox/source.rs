@@ -117,7 +117,8 @@ pub enum SourceEvent {
 pub struct Assigned {
     /// Which one.
     pub partition: Partition,
-    /// The position from which messages will come: the first one that nobody has acknowledged. `None`: not known, or positions
+    /// The position from which messages will come: the first one that nobody has acknowledged, asked for *after* [`Source::subscribe`] was
+    /// called (the inbox compares it with what was consumed before that). `None`: not known, or positions
     /// mean nothing ([`Acknowledging::Individual`]).
     pub start: Option<i64>,
 }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use outbox_core::inbox::{Acknowledging, Incoming, Partition};
+use outbox_core::inbox::{Acknowledging, Partition};
 
 use super::work::AssignmentId;
 
@@ -9,11 +9,8 @@ use super::work::AssignmentId;
 #[derive(Debug)]
 pub(super) struct Assignment {
     pub(super) id: Arc<AssignmentId>,
-    /// What came before the partition's start was compared with what is remembered; `None`: it was.
-    pub(super) unchecked: Option<Vec<Incoming>>,
-    pub(super) start: Option<i64>,
-    /// Everything up to here was consumed, says the database.
-    pub(super) remembered: Option<i64>,
+    /// Everything up to here was consumed before: the first message must come from beyond. `None`: it did, or nothing is known.
+    pub(super) consumed: Option<i64>,
     pub(super) is_paused: bool,
     /// Delivered positions in their order, from the first that is not done, with whether they are.
     open: VecDeque<(i64, bool)>,
@@ -22,16 +19,8 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    pub(super) fn new(number: u64, start: Option<i64>, is_checked: bool) -> Self {
-        Self {
-            id: AssignmentId::new(number),
-            unchecked: (!is_checked).then(Vec::new),
-            start,
-            remembered: None,
-            is_paused: false,
-            open: VecDeque::new(),
-            running: 0,
-        }
+    pub(super) fn new(number: u64, consumed: Option<i64>) -> Self {
+        Self { id: AssignmentId::new(number), consumed, is_paused: false, open: VecDeque::new(), running: 0 }
     }
 
     pub(super) fn delivered(&mut self, position: i64) {
@@ -57,14 +46,7 @@ impl Assignment {
 
     /// Messages from the first that is not done: what the partition costs in memory.
     pub(super) fn len(&self) -> usize {
-        self.open.len() + self.unchecked.as_ref().map_or(0, Vec::len)
-    }
-
-    /// Where it starts, when that is below what was consumed.
-    pub(super) fn went_back(&self, first: Option<i64>) -> Option<(i64, i64)> {
-        let remembered = self.remembered?;
-        let start = self.start.or(first)?;
-        (start <= remembered).then_some((start, remembered))
+        self.open.len()
     }
 }
 
@@ -76,9 +58,9 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    pub(super) fn assign(&mut self, partition: Partition, start: Option<i64>, is_checked: bool) {
+    pub(super) fn assign(&mut self, partition: Partition, consumed: Option<i64>) {
         self.assigned += 1;
-        let new = Assignment::new(self.assigned, start, is_checked);
+        let new = Assignment::new(self.assigned, consumed);
         if let Some(old) = self.map.insert(partition, new) {
             old.id.end();
         }
@@ -89,7 +71,7 @@ impl Partitions {
         self.map.get_mut(partition).filter(|assignment| assignment.id.number == id.number)
     }
 
-    /// Forgets partitions; `true` when one of them was there.
+    /// Forgets partitions; how many of them were there.
     pub(super) fn forget(&mut self, partitions: &[Partition]) -> usize {
         let gone = partitions.iter().filter_map(|partition| self.map.remove(partition));
         gone.inspect(|assignment| assignment.id.end()).count()
@@ -115,7 +97,7 @@ mod tests {
 
     #[test]
     fn only_a_contiguous_run_is_acknowledged() {
-        let mut assignment = Assignment::new(1, None, true);
+        let mut assignment = Assignment::new(1, None);
         for position in [3, 5, 6, 9] {
             assignment.delivered(position); // positions may have gaps
         }
@@ -130,7 +112,7 @@ mod tests {
 
     #[test]
     fn messages_are_acknowledged_each_where_the_source_wants_that() {
-        let mut assignment = Assignment::new(1, None, true);
+        let mut assignment = Assignment::new(1, None);
         assignment.delivered(1);
         assignment.delivered(2);
         assert_eq!(assignment.done(2, Acknowledging::Individual, false), Some(2));

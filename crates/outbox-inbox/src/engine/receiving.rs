@@ -2,8 +2,10 @@
 
 use futures_util::future::BoxFuture;
 use outbox_core::inbox::{
-    Acknowledging, Assigned, InboxStorage, Incoming, Partition, SourceError, SourceErrorKind, SourceEvent, Subscription,
+    Acknowledging, Assigned, InboxStorage, Incoming, Partition, RememberedPosition, SourceError, SourceErrorKind,
+    SourceEvent, Subscription,
 };
+use outbox_core::ports::StorageError;
 use tokio::time::Instant;
 
 use super::run::Engine;
@@ -15,12 +17,19 @@ use crate::stats::add;
 /// The way to the broker.
 pub(super) enum Link {
     Down(Instant),
-    Connecting(BoxFuture<'static, Result<Box<dyn Subscription>, SourceError>>),
+    Connecting(BoxFuture<'static, Connected>),
     Up(Box<dyn Subscription>),
 }
 
+/// A subscription, with the positions that were remembered before it began.
+pub(super) enum Connected {
+    Up(Box<dyn Subscription>, Vec<RememberedPosition>),
+    Refused(SourceError),
+    NoPositions(StorageError),
+}
+
 pub(super) enum LinkEvent {
-    Connected(Result<Box<dyn Subscription>, SourceError>),
+    Connected(Connected),
     Told(Result<SourceEvent, SourceError>),
 }
 
@@ -51,23 +60,47 @@ impl Link {
 impl<S: InboxStorage> Engine<S> {
     pub(super) fn connect_when_due(&mut self, now: Instant) {
         if matches!(self.link, Link::Down(until) if now >= until) {
-            let (source, consumer) = (self.source.clone(), self.context.consumer.clone());
-            self.link = Link::Connecting(Box::pin(async move { source.subscribe(&consumer).await }));
+            let (source, context) = (self.source.clone(), self.context.clone());
+            self.link = Link::Connecting(Box::pin(async move {
+                let positions = match source.acknowledging() {
+                    Acknowledging::Individual => Ok(Vec::new()),
+                    Acknowledging::Cumulative => {
+                        let positions = context.storage.memory().positions(&context.consumer);
+                        context.limited("reading the remembered positions", positions).await
+                    }
+                };
+                match positions {
+                    Err(error) => Connected::NoPositions(error),
+                    Ok(positions) => match source.subscribe(&context.consumer).await {
+                        Ok(subscription) => Connected::Up(subscription, positions),
+                        Err(error) => Connected::Refused(error),
+                    },
+                }
+            }));
         }
     }
 
     pub(super) fn on_link(&mut self, event: LinkEvent) -> Result<(), InboxError> {
         match event {
-            LinkEvent::Connected(Ok(subscription)) => {
+            LinkEvent::Connected(Connected::Up(subscription, positions)) => {
+                self.positions.subscribed(positions);
                 self.link = Link::Up(subscription);
                 self.link_failures = 0;
                 self.was_connected = true;
                 self.context.shared.vitals(|vitals| vitals.source = None);
             }
-            LinkEvent::Connected(Err(error)) if !self.was_connected && error.kind() == SourceErrorKind::Refused => {
+            LinkEvent::Connected(Connected::Refused(error))
+                if !self.was_connected && error.kind() == SourceErrorKind::Refused =>
+            {
                 return Err(InboxError::Source(error));
             }
-            LinkEvent::Connected(Err(error)) | LinkEvent::Told(Err(error)) => self.lose_link(&error),
+            LinkEvent::Connected(Connected::NoPositions(error)) => {
+                self.context.shared.database_failed("reading the remembered positions failed", &error);
+                self.link_failures = self.link_failures.saturating_add(1);
+                let wait = self.context.delay(&self.context.config.reconnect, self.link_failures);
+                self.link = Link::Down(Instant::now() + wait);
+            }
+            LinkEvent::Connected(Connected::Refused(error)) | LinkEvent::Told(Err(error)) => self.lose_link(&error),
             LinkEvent::Told(Ok(event)) => return self.on_told(event),
         }
         Ok(())
@@ -86,11 +119,11 @@ impl<S: InboxStorage> Engine<S> {
 
     fn on_told(&mut self, event: SourceEvent) -> Result<(), InboxError> {
         match event {
-            SourceEvent::Assigned(assigned) => self.on_assigned(assigned),
+            SourceEvent::Assigned(assigned) => return self.on_assigned(assigned),
             SourceEvent::Delivered(messages) => {
                 add(&self.context.shared.counters.received, messages.len());
                 for message in messages {
-                    self.on_delivered(message);
+                    self.on_delivered(message)?;
                 }
                 self.regulate();
             }
@@ -114,62 +147,31 @@ impl<S: InboxStorage> Engine<S> {
         Ok(())
     }
 
-    fn on_assigned(&mut self, assigned: Vec<Assigned>) {
-        let is_checked = self.source.acknowledging() == Acknowledging::Individual;
+    fn on_assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), InboxError> {
         for Assigned { partition, start } in assigned {
             tracing::debug!(partition = %partition, start, "assigned");
-            self.partitions.assign(partition, start, is_checked);
+            let consumed = self.positions.of(&partition);
+            match (start, consumed) {
+                (Some(start), Some(remembered)) if start <= remembered => {
+                    return Err(InboxError::WentBack { partition, start, remembered });
+                }
+                (Some(_), _) => self.partitions.assign(partition, None),
+                (None, consumed) => self.partitions.assign(partition, consumed),
+            }
         }
-        if !is_checked {
-            self.positions.load();
-        }
+        Ok(())
     }
 
-    fn on_delivered(&mut self, incoming: Incoming) {
-        let Some(assignment) = self.partitions.map.get_mut(&incoming.partition) else { return };
-        if let Some(unchecked) = &mut assignment.unchecked {
-            if unchecked.is_empty() {
-                self.positions.load();
-            }
-            return unchecked.push(incoming);
-        }
+    fn on_delivered(&mut self, incoming: Incoming) -> Result<(), InboxError> {
+        let Some(assignment) = self.partitions.map.get_mut(&incoming.partition) else { return Ok(()) };
         let (partition, position) = (incoming.partition.clone(), incoming.position);
+        if let Some(remembered) = assignment.consumed.take().filter(|consumed| position <= *consumed) {
+            return Err(InboxError::WentBack { partition, start: position, remembered });
+        }
         assignment.delivered(position);
         let (assignment, size_bytes) = (assignment.id.clone(), incoming.size_bytes());
         let message = read(&self.context, incoming);
         self.lanes.push(Work { partition, position, assignment, message, size_bytes });
-    }
-
-    /// The remembered positions were read: partitions that do not start below them begin.
-    pub(super) fn on_positions(&mut self, loaded: super::positions::Loaded) -> Result<(), InboxError> {
-        let remembered = match loaded {
-            Ok(remembered) => remembered,
-            Err(error) => {
-                self.context.shared.database_failed("reading the remembered positions failed", &error);
-                self.positions.load_failed(&self.context);
-                return Ok(());
-            }
-        };
-        self.positions.loaded();
-        let mut waiting = Vec::new();
-        for (partition, assignment) in &mut self.partitions.map {
-            let Some(unchecked) = &mut assignment.unchecked else { continue };
-            let first = unchecked.first().map(|message| message.position);
-            let known = remembered.iter().find(|known| known.partition == *partition).map(|known| known.position);
-            if known.is_some() && assignment.start.is_none() && first.is_none() {
-                continue; // compared with the first message
-            }
-            waiting.append(unchecked);
-            assignment.unchecked = None;
-            assignment.remembered = known;
-            if let Some((start, remembered)) = assignment.went_back(first) {
-                return Err(InboxError::WentBack { partition: partition.clone(), start, remembered });
-            }
-        }
-        for message in waiting {
-            self.on_delivered(message);
-        }
-        self.regulate();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use outbox_core::inbox::{InboxStorage, Source};
+use outbox_core::ports::StorageError;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -14,7 +15,7 @@ use super::batches::{self, Done};
 use super::held::{HeldEvent, HeldRoom};
 use super::lanes::Lanes;
 use super::partitions::Partitions;
-use super::positions::{PositionsEvent, PositionsRoom};
+use super::positions::PositionsRoom;
 use super::receiving::{Link, LinkEvent, Revoking};
 use super::retention::{Purge, RetentionRoom};
 use super::work::Work;
@@ -50,7 +51,7 @@ enum Event {
     Shutdown,
     Done(Done),
     Held(HeldEvent),
-    Positions(PositionsEvent),
+    Positions(Result<(), StorageError>),
     Purged(Purge),
     Link(LinkEvent),
     Timer,
@@ -99,7 +100,7 @@ impl<S: InboxStorage> Engine<S> {
                 () = &mut shutdown, if self.stopping.is_none() => Event::Shutdown,
                 Some(done) = self.running.next() => Event::Done(done),
                 event = self.held.event() => Event::Held(event),
-                event = self.positions.event() => Event::Positions(event),
+                written = self.positions.written() => Event::Positions(written),
                 purge = self.retention.event() => Event::Purged(purge),
                 event = self.link.event(waits) => Event::Link(event),
                 () = timer => Event::Timer,
@@ -178,12 +179,8 @@ impl<S: InboxStorage> Engine<S> {
             }
             Event::Done(done) => self.on_done(done),
             Event::Held(event) => self.held.on_event(&self.context, event),
-            Event::Positions(PositionsEvent::Loaded(loaded)) => self.on_positions(loaded)?,
-            Event::Positions(PositionsEvent::Written(result)) => {
-                if let Err(error) = result {
-                    self.context.shared.database_failed("remembering positions failed", &error);
-                }
-            }
+            Event::Positions(Ok(())) => {}
+            Event::Positions(Err(error)) => self.context.shared.database_failed("remembering positions failed", &error),
             Event::Purged(purge) => self.retention.on_event(&self.context, purge),
             Event::Link(event) => self.on_link(event)?,
             Event::Timer => {}

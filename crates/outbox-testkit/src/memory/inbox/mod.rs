@@ -12,13 +12,14 @@ mod transaction;
 pub use connection::{MemoryConnection, MemoryInboxError};
 pub use transaction::MemoryInboxTransaction;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use outbox_core::inbox::{Consumer, HeldQueue, InboxAdmin, InboxMemory, InboxProfile, InboxStorage, TransactionLimits};
 use outbox_core::ports::{StorageError, StorageErrorKind};
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::storage::clock::Clock;
 use locks::{Locks, Mode, Row, TransactionId};
@@ -37,8 +38,8 @@ pub struct MemoryInbox {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Sends when locks were given back.
-    unlocked: watch::Sender<()>,
+    /// Rings when locks were given back. Wakes in the order of waiting, so that simulated runs replay.
+    unlocked: Notify,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl MemoryInbox {
     pub fn new() -> Self {
         let state =
             State { clock: Clock::new(), tables: Tables::default(), locks: Locks::default(), unavailable: false };
-        let shared = Shared { state: Mutex::new(state), unlocked: watch::Sender::new(()) };
+        let shared = Shared { state: Mutex::new(state), unlocked: Notify::new() };
         Self { shared: Arc::new(shared), commits_unverified: false }
     }
 
@@ -72,6 +73,11 @@ impl MemoryInbox {
     /// The value of a row of the handlers' own ([`MemoryConnection::add`]); 0 when there is none.
     pub fn value_of(&self, row: &str) -> i64 {
         self.state().tables.own.get(row).copied().unwrap_or_default()
+    }
+
+    /// How many messages are held, for whichever consumer.
+    pub fn held_messages(&self) -> usize {
+        self.state().tables.held.len()
     }
 
     /// The database's clock.
@@ -161,12 +167,15 @@ struct OpenTransaction {
 impl OpenTransaction {
     /// Waits for a lock.
     async fn lock(&self, row: &Row, mode: Mode) -> Result<(), MemoryInboxError> {
-        let mut unlocked = self.database.shared.unlocked.subscribe();
-        while !self.database.state().locks.try_lock(self.id, row, mode).map_err(|_| MemoryInboxError::Deadlock)? {
-            // the sender is the database's own and lives as long as this
-            let _ = unlocked.changed().await;
+        let database = self.database.clone();
+        loop {
+            let mut unlocked = pin!(database.shared.unlocked.notified());
+            unlocked.as_mut().enable(); // what is unlocked from here on is heard
+            if database.state().locks.try_lock(self.id, row, mode).map_err(|_| MemoryInboxError::Deadlock)? {
+                return Ok(());
+            }
+            unlocked.await;
         }
-        Ok(())
     }
 
     /// Gives every lock back and goes on as another transaction.
@@ -175,13 +184,13 @@ impl OpenTransaction {
         state.locks.end(self.id);
         self.id = state.locks.begin();
         drop(state);
-        self.database.shared.unlocked.send_replace(());
+        self.database.shared.unlocked.notify_waiters();
     }
 }
 
 impl Drop for OpenTransaction {
     fn drop(&mut self) {
         self.database.state().locks.end(self.id);
-        self.database.shared.unlocked.send_replace(());
+        self.database.shared.unlocked.notify_waiters();
     }
 }

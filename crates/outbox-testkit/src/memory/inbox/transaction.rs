@@ -32,7 +32,7 @@ impl MemoryInboxTransaction {
             Some(found) => {
                 state.locks.unlock(connection.open.id, &row);
                 drop(state);
-                connection.database().shared.unlocked.send_replace(());
+                connection.database().shared.unlocked.notify_waiters();
                 Ok(found.standing)
             }
             None => {

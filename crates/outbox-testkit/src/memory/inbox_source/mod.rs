@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use outbox_core::inbox::{
     Acknowledging, Consumer, Incoming, IncomingHeaders, Partition, Source, SourceError, SourceErrorKind, Subscription,
 };
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use broker::{Broker, MemberId, Turn};
 use subscription::MemorySubscription;
@@ -28,7 +28,8 @@ pub struct MemorySource {
 #[derive(Debug)]
 struct Shared {
     broker: Mutex<Broker>,
-    changed: watch::Sender<()>,
+    /// Rings when something happened. Wakes in the order of waiting, so that simulated runs replay.
+    changed: Notify,
     acknowledging: Acknowledging,
     partitions: i32,
 }
@@ -37,7 +38,7 @@ impl MemorySource {
     /// A source of a new broker, with this many partitions a stream.
     pub fn new(acknowledging: Acknowledging, partitions: i32, streams: &[&str]) -> Self {
         let broker = Mutex::new(Broker::new(acknowledging));
-        let shared = Shared { broker, changed: watch::Sender::new(()), acknowledging, partitions: partitions.max(1) };
+        let shared = Shared { broker, changed: Notify::new(), acknowledging, partitions: partitions.max(1) };
         let source = Self { shared: Arc::new(shared), streams: Vec::new() };
         source.of_streams(streams)
     }
@@ -117,14 +118,14 @@ impl MemorySource {
     fn take_turn(&self, consumer: &Consumer, member: MemberId) -> Turn {
         let (turn, let_go) = self.broker().turn(consumer, member);
         if let_go {
-            self.shared.changed.send_replace(());
+            self.shared.changed.notify_waiters();
         }
         turn
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Broker) -> T) -> T {
         let value = change(&mut self.broker());
-        self.shared.changed.send_replace(());
+        self.shared.changed.notify_waiters();
         value
     }
 

@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use async_trait::async_trait;
 use outbox_core::inbox::{Consumer, Partition, SourceError, SourceErrorKind, SourceEvent, Subscription};
 
@@ -20,16 +22,17 @@ impl MemorySubscription {
 #[async_trait]
 impl Subscription for MemorySubscription {
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {
-        let mut changed = self.source.shared.changed.subscribe();
+        let source = self.source.clone();
         loop {
-            match self.source.take_turn(&self.consumer, self.member) {
+            let mut changed = pin!(source.shared.changed.notified());
+            changed.as_mut().enable(); // what happens from here on is heard
+            match source.take_turn(&self.consumer, self.member) {
                 Turn::Event(event) => return Ok(event),
                 Turn::Disconnected => {
                     let message = "the in-memory broker ended the connection";
                     return Err(SourceError::new(SourceErrorKind::Unavailable, message));
                 }
-                // the sender is the broker's own and lives as long as this
-                Turn::Nothing => drop(changed.changed().await),
+                Turn::Nothing => changed.await,
             }
         }
     }
