@@ -2,7 +2,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
 use outbox_core::Event;
-use outbox_core::inbox::{Consumer, Identity, InboxStorage, Incoming, InvalidIdentity, Source};
+use outbox_core::inbox::{Consumer, Identity, InboxStorage, Incoming, Source};
 use outbox_core::relay::InvalidConfig;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -29,7 +29,7 @@ pub struct Inbox<S: InboxStorage> {
 /// Makes an [`Inbox`]; see [`Inbox::builder`].
 pub struct InboxBuilder<S: InboxStorage> {
     storage: Arc<S>,
-    consumer: Consumer,
+    consumer: String,
     config: InboxConfig,
     handlers: Handlers<S::Connection>,
     decoder: Arc<dyn Decoder>,
@@ -53,29 +53,21 @@ pub struct InboxReport {
 }
 
 impl<S: InboxStorage> Inbox<S> {
-    /// An inbox in a storage, as this consumer.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidIdentity`] when the consumer's name is empty, too long, or holds a NUL.
-    pub fn builder(storage: S, consumer: &str) -> Result<InboxBuilder<S>, InvalidIdentity> {
+    /// An inbox in a storage, as this consumer: 1 to 255 bytes, unique among those that share the storage and apply different things.
+    pub fn builder(storage: S, consumer: &str) -> InboxBuilder<S> {
         Self::builder_from(Arc::new(storage), consumer)
     }
 
     /// The same from a shared storage, for example when the program also uses its admin port.
-    ///
-    /// # Errors
-    ///
-    /// As [`builder`](Self::builder).
-    pub fn builder_from(storage: Arc<S>, consumer: &str) -> Result<InboxBuilder<S>, InvalidIdentity> {
-        Ok(InboxBuilder {
+    pub fn builder_from(storage: Arc<S>, consumer: &str) -> InboxBuilder<S> {
+        InboxBuilder {
             storage,
-            consumer: Consumer::new(consumer)?,
+            consumer: consumer.to_owned(),
             config: InboxConfig::default(),
             handlers: Handlers::new(),
             decoder: Arc::new(Standard::default()),
             derive: None,
-        })
+        }
     }
 
     /// A handle to look at the inbox.
@@ -200,6 +192,11 @@ impl<S: InboxStorage> InboxBuilderWithSource<S> {
         let Self { builder, source } = self;
         let InboxBuilder { storage, consumer, config, handlers, decoder, derive } = builder;
         config.validate()?;
+        let consumer = Consumer::new(&consumer).map_err(|_| InvalidConfig {
+            key: "consumer",
+            value: format!("a name of {} bytes", consumer.len()),
+            allowed: "1 to 255 bytes without a NUL",
+        })?;
         if handlers.is_empty() {
             let (key, value) = ("handlers", "none".to_owned());
             return Err(InvalidConfig { key, value, allowed: "at least one: call on or on_raw" });

@@ -24,7 +24,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! # let (storage, source) = (MemoryInbox::new(), MemorySource::new(Acknowledging::Cumulative, 1, &["order"]));
 //! # let shutdown = std::future::ready(());
-//! Inbox::builder(storage, "billing")?
+//! Inbox::builder(storage, "billing")
 //!     .on(charge)
 //!     .source(source)
 //!     .build()?

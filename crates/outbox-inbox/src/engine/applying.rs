@@ -10,6 +10,9 @@ use super::Context;
 use crate::handler::{Called, Failure};
 use crate::{Delivery, UnknownTypes};
 
+/// Conflicts that one message may meet alone before they count as a failure: a handler that always deadlocks must not spin for ever.
+pub(super) const MAX_CONFLICTS: u32 = 20;
+
 /// What became of a delivery in a transaction.
 pub(super) enum Applied {
     Done,
@@ -104,14 +107,20 @@ pub(super) async fn give_up<S: InboxStorage>(
     match trouble {
         Trouble::Failed(error) => {
             let is_conflict = context.storage.is_conflict(&*error);
-            // dropping it when the time is up destroys the connection
-            let _ = tokio::time::timeout(context.config.storage_timeout, transaction.rollback()).await;
+            roll_back(context, transaction).await;
             if is_conflict { Ended::Conflict } else { Ended::Handler(text) }
         }
         Trouble::Abandoned(_) => {
             drop(transaction);
             Ended::Handler(text)
         }
+    }
+}
+
+/// Rolls back in order, so that the connection can serve again. When the time is up it is dropped, and its connection with it.
+pub(super) async fn roll_back<S: InboxStorage>(context: &Context<S>, transaction: S::Transaction) {
+    if tokio::time::timeout(context.config.storage_timeout, transaction.rollback()).await.is_err() {
+        tracing::warn!("a rollback took longer than storage_timeout, its connection is given up");
     }
 }
 

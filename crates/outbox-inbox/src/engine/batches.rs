@@ -10,14 +10,11 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::Context;
-use super::applying::{Applied, Ended, apply, give_up};
+use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up};
 use super::work::{Read, Work, aside, dead};
 use crate::defect::has_defect;
 use crate::stats::add;
 use crate::{Delivery, Mode};
-
-/// Conflicts that one message may meet alone before they count as a failure: a handler that always deadlocks must not spin for ever.
-const MAX_CONFLICTS: u32 = 20;
 
 /// What a worker did.
 pub(super) struct Done {

@@ -11,14 +11,11 @@ use outbox_core::ports::{Fenced, StorageError};
 use outbox_core::relay::DeadLetterPolicy;
 
 use super::Context;
-use super::applying::{Applied, Ended, apply, give_up};
+use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up, roll_back};
 use super::work::{Read, read};
 use crate::Delivery;
 use crate::defect::has_defect;
 use crate::stats::add;
-
-/// Conflicts that one message may meet alone before they count as a failure.
-const MAX_CONFLICTS: u32 = 20;
 
 /// A held message that can be handled.
 struct Held {
@@ -145,7 +142,7 @@ async fn attempt<S: InboxStorage>(context: &Context<S>, claim: ClaimToken, open:
     let seqs: Vec<i64> = open.iter().map(|held| held.seq).collect();
     let fenced = context.limited("completing held messages", transaction.complete(claim, &seqs)).await;
     if fenced.map_err(storage)? == Fenced::Lost && !has_defect!(context.config, StaleWorkerCommits) {
-        let _ = tokio::time::timeout(context.config.storage_timeout, transaction.rollback()).await;
+        roll_back(context, transaction).await;
         note_fence(context, Fenced::Lost);
         return Err(Stopped::Lost);
     }
@@ -158,8 +155,14 @@ async fn attempt<S: InboxStorage>(context: &Context<S>, claim: ClaimToken, open:
         match apply(context, &mut transaction, &held.delivery).await {
             Applied::Done => processed += 1,
             Applied::Skipped => skipped += 1,
-            Applied::Unknown(text) => return Err(Stopped::Bury(InboxDeadReason::UnknownType, text)),
-            Applied::Undecodable(text) => return Err(Stopped::Bury(InboxDeadReason::Undecodable, text)),
+            Applied::Unknown(text) => {
+                roll_back(context, transaction).await;
+                return Err(Stopped::Bury(InboxDeadReason::UnknownType, text));
+            }
+            Applied::Undecodable(text) => {
+                roll_back(context, transaction).await;
+                return Err(Stopped::Bury(InboxDeadReason::Undecodable, text));
+            }
             Applied::Failed(trouble) => return Err(Stopped::Ended(give_up(context, transaction, trouble).await)),
         }
     }

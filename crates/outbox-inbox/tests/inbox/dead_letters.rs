@@ -1,6 +1,6 @@
 use outbox_core::inbox::{Acknowledging, Identity, IncomingHeaders};
 use outbox_inbox::{Delivery, Failure, Inbox, InboxConfig, UnknownTypes};
-use outbox_testkit::memory::MemoryConnection;
+use outbox_testkit::memory::{MemoryConnection, MemoryInbox, MemorySource};
 
 use crate::shop::{Shop, headers, until};
 
@@ -56,7 +56,6 @@ async fn an_identity_can_be_derived_and_two_sources_do_not_meet() {
         shop.source.publish("order", None, headers, source.as_bytes());
     }
     let inbox = Inbox::builder(shop.database.clone(), "billing")
-        .unwrap()
         .on_raw("order", async |conn: &mut MemoryConnection, delivery: &Delivery| {
             conn.write(format!("order-{}", delivery.payload.as_ref().len())).await?;
             Ok::<(), Failure>(())
@@ -78,4 +77,14 @@ async fn an_identity_can_be_derived_and_two_sources_do_not_meet() {
     effects.sort_unstable(); // without a key they have no order
     assert_eq!(effects, ["/one", "/two", "order-7"]);
     task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_without_a_name_or_a_handler_is_not_built() {
+    let build = |name: &str| {
+        let source = MemorySource::new(Acknowledging::Cumulative, 1, &["order"]);
+        Inbox::builder(MemoryInbox::new(), name).source(source).build().err().map(|error| error.key)
+    };
+    assert_eq!(build(""), Some("consumer"));
+    assert_eq!(build("billing"), Some("handlers"));
 }

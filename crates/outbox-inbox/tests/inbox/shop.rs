@@ -82,7 +82,6 @@ impl Shop {
     pub(crate) fn inbox(&self, config: InboxConfig) -> Inbox<MemoryInbox> {
         let shop = self.clone();
         Inbox::builder(self.database.clone(), "billing")
-            .unwrap()
             .config(config)
             .on_with(shop, async |shop: &Shop, conn: &mut MemoryConnection, event: OrderPlaced, delivery: &Delivery| {
                 shop.calls.fetch_add(1, Ordering::Relaxed);

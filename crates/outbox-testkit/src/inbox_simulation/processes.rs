@@ -76,7 +76,6 @@ async fn run(
     config.seed = config.seed.map(|seed| seed.wrapping_mul(31).wrapping_add(number as u64));
     let storage = SimInbox::new(world.clone(), number);
     let inbox = Inbox::builder(storage, world.consumer.as_str())
-        .expect("a valid name")
         .config(config)
         .on_raw_with(
             "order.placed",
