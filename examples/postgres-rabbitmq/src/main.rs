@@ -21,9 +21,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-#[path = "../../shared/awaited.rs"]
+#[path = "../../support/awaited.rs"]
 mod awaited;
-#[path = "../../shared/rabbitmq.rs"]
+#[path = "../../support/rabbitmq.rs"]
 mod rabbitmq;
 
 use awaited::Awaited;

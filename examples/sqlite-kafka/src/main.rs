@@ -21,9 +21,9 @@ use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking};
 use uuid::Uuid;
 
-#[path = "../../shared/awaited.rs"]
+#[path = "../../support/awaited.rs"]
 mod awaited;
-#[path = "../../shared/kafka.rs"]
+#[path = "../../support/kafka.rs"]
 mod kafka;
 
 use awaited::Awaited;
