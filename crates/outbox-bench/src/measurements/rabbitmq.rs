@@ -1,13 +1,14 @@
 use anyhow::Result;
 
 use crate::bench::{Bench, sample};
-use crate::relays::{Confirms, drain_between, lapin_alone};
+use crate::relays::{Pipelining, drain_between, lapin_alone};
 use crate::report::{Measure, Measurement, Target};
 use crate::services::Queue;
 use crate::workload::Workload;
 
 const OURS: &str = "ours, PostgreSQL to RabbitMQ";
 const LAPIN: &str = "lapin alone, confirms pipelined";
+const LAPIN_ALL: &str = "lapin alone, everything pipelined";
 const OURS_ONE_KEY: &str = "ours, one hot key";
 const LAPIN_ONE: &str = "lapin alone, one unconfirmed message";
 
@@ -24,12 +25,14 @@ pub(super) async fn rabbitmq(bench: &Bench) -> Result<Measurement> {
     let to = &mut measurement;
     for _ in 0..bench.options.rounds {
         ours(bench, to, OURS, &uri, &workload).await?;
-        alone(to, LAPIN, &uri, &workload, Confirms::Pipelined).await?;
+        alone(to, LAPIN, &uri, &workload, Pipelining::Confirms).await?;
+        alone(to, LAPIN_ALL, &uri, &workload, Pipelining::Everything).await?;
         ours(bench, to, OURS_ONE_KEY, &uri, &hot).await?;
-        alone(to, LAPIN_ONE, &uri, &hot, Confirms::OneAtATime).await?;
+        alone(to, LAPIN_ONE, &uri, &hot, Pipelining::None).await?;
     }
     let rate = Measure::EventsPerSecond;
     to.quotient(rate, OURS, LAPIN, Some(Target::AtLeast(0.7)));
+    to.quotient(rate, OURS, LAPIN_ALL, Some(Target::AtLeast(0.7)));
     to.quotient(rate, OURS_ONE_KEY, OURS, None);
     to.quotient(rate, OURS_ONE_KEY, LAPIN_ONE, None);
     Ok(measurement)
@@ -46,8 +49,14 @@ async fn ours(bench: &Bench, to: &mut Measurement, variant: &str, uri: &str, wor
     bench.clear(outbox, topic).await
 }
 
-async fn alone(to: &mut Measurement, variant: &str, uri: &str, workload: &Workload, confirms: Confirms) -> Result<()> {
+async fn alone(
+    to: &mut Measurement,
+    variant: &str,
+    uri: &str,
+    workload: &Workload,
+    pipelining: Pipelining,
+) -> Result<()> {
     let queue = Queue::create(uri).await?;
-    sample(to, variant, &lapin_alone(workload, &queue, confirms).await?);
+    sample(to, variant, &lapin_alone(workload, &queue, pipelining).await?);
     queue.remove().await
 }

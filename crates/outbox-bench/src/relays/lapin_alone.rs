@@ -1,6 +1,5 @@
-use std::collections::VecDeque;
-
 use anyhow::{Result, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
@@ -14,13 +13,18 @@ use crate::workload::Workload;
 
 const PERSISTENT: u8 = 2;
 
-/// How many messages may be unconfirmed.
+/// As many as our relay has in flight by default.
+const WINDOW: usize = 10_000;
+
+/// What goes on at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confirms {
-    /// As many as our relay has in flight by default.
-    Pipelined,
-    /// The next message goes at the confirm.
-    OneAtATime,
+pub enum Pipelining {
+    /// Nothing: the next message goes at the confirm.
+    None,
+    /// One message after the other is written to the socket, and confirms are waited for behind them: the usual way.
+    Confirms,
+    /// No message waits for the one before.
+    Everything,
 }
 
 /// How fast lapin itself publishes messages that are in memory already: one connection, one channel, the records that our transport sends, mandatory, persistent
@@ -29,31 +33,29 @@ pub enum Confirms {
 /// # Errors
 ///
 /// RabbitMQ fails, returns or refuses a message, or holds another number of them than were confirmed.
-pub async fn lapin_alone(workload: &Workload, queue: &Queue, confirms: Confirms) -> Result<Drained> {
-    let window = match confirms {
-        Confirms::Pipelined => 10_000,
-        Confirms::OneAtATime => 1,
-    };
+pub async fn lapin_alone(workload: &Workload, queue: &Queue, pipelining: Pipelining) -> Result<Drained> {
     let messages = workload.messages(queue.name());
     let mut watch = Stopwatch::start();
     let connection = queue.connect().await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let mut unconfirmed = VecDeque::with_capacity(window);
-    let mut confirmed = 0;
-    for message in &messages {
-        if unconfirmed.len() == window {
-            confirmed += next(&mut unconfirmed).await?;
-            watch.confirmed(confirmed);
+    let published = stream::iter(&messages).map(|message| publish(&channel, queue.name(), message));
+    let mut confirmed = match pipelining {
+        Pipelining::None => published.then(async |confirm| taken(confirm.await?).await).boxed(),
+        Pipelining::Confirms => published.then(async |confirm| Ok(taken(confirm.await?))).try_buffered(WINDOW).boxed(),
+        Pipelining::Everything => {
+            published.map(async |confirm| taken(confirm.await?).await).buffer_unordered(WINDOW).boxed()
         }
-        unconfirmed.push_back(publish(&channel, queue.name(), message).await?);
+    };
+    let mut count = 0;
+    while let Some(()) = confirmed.try_next().await? {
+        count += 1;
+        watch.confirmed(count);
     }
-    while !unconfirmed.is_empty() {
-        confirmed += next(&mut unconfirmed).await?;
-    }
-    let drained = watch.stop(confirmed);
+    drop(confirmed);
+    let drained = watch.stop(count);
     connection.close(200, "OK".into()).await?;
-    queue.holds(confirmed).await?;
+    queue.holds(count).await?;
     Ok(drained)
 }
 
@@ -90,10 +92,7 @@ fn properties(message: &Message) -> Result<BasicProperties> {
         .with_headers(headers))
 }
 
-/// Waits for the oldest confirm.
-async fn next(unconfirmed: &mut VecDeque<PublisherConfirm>) -> Result<u64> {
-    let Some(confirm) = unconfirmed.pop_front() else { return Ok(0) };
-    let confirmation = confirm.await?;
-    ensure!(matches!(confirmation, Confirmation::Ack(None)), "a message was not taken");
-    Ok(1)
+async fn taken(confirm: PublisherConfirm) -> Result<()> {
+    ensure!(matches!(confirm.await?, Confirmation::Ack(None)), "a message was not taken");
+    Ok(())
 }

@@ -12,7 +12,7 @@ mod sender;
 pub use baseline::Baseline;
 pub use child::{ChildRelay, RelayProcess};
 pub use keyset::read_alone;
-pub use lapin_alone::{Confirms, lapin_alone};
+pub use lapin_alone::{Pipelining, lapin_alone};
 pub use mysql_baseline::MysqlBaseline;
 pub use ours::{OurRelay, drain, drain_between, wait_for};
 pub use producer::produce_alone;
