@@ -35,7 +35,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Before the first run, `outbox migrate up --database URL` (or `migrations`) creates the tables.
+//! It is the same with `MysqlOutbox` and `MysqlStorage` or `SqliteOutbox` and `SqliteStorage`, and with `AmqpTransport`: any database goes
+//! with either broker. Before the first run, `outbox migrate up --database URL` (or `migrations`) creates the tables.
 //!
 //! # The promise
 //!
