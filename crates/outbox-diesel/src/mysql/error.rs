@@ -56,7 +56,7 @@ pub(super) fn meaning(code: u16) -> (StorageErrorKind, &'static str) {
         1665 => (Refused, "binlog_format is STATEMENT: set binlog_format = ROW or MIXED"),
         1044 | 1045 | 1698 => (Refused, "the account is not let in: check user, password and grants"),
         1142 | 1143 | 1227 | 1370 | 1410 => (Refused, "a grant is missing: see docs/roles.md"),
-        1049 => (Refused, "the database does not exist: create it, or correct its name in the URL"),
+        1049 => (Refused, "the database does not exist: correct its name or create it (a schema: `outbox migrate up`)"),
         1054 | 1146 => (Refused, "the schema does not fit: run `outbox migrate up`"),
         1153 => (Refused, "a packet is too large: raise max_allowed_packet"),
         1021 | 1114 => (Exhausted, "the server has no space left"),
