@@ -144,6 +144,12 @@ fn session(isolation: Isolation, limits: Limits) -> Vec<String> {
     vec![
         format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}"),
         "SET NAMES utf8mb4 COLLATE utf8mb4_bin".to_owned(),
+        // A default of `sql_select_limit` would cut reads unseen, and one of `completion_type` would leave every later statement in a
+        // transaction that nobody commits.
+        format!(
+            "SET SESSION sql_select_limit = {}, completion_type = 0, sql_safe_updates = 0, sql_big_selects = 1, sql_auto_is_null = 0",
+            u64::MAX
+        ),
         format!(
             "SET SESSION autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', \
              innodb_lock_wait_timeout = {lock}, wait_timeout = {idle}, group_concat_max_len = 1048576 \
@@ -158,5 +164,30 @@ fn session(isolation: Isolation, limits: Limits) -> Vec<String> {
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connector").field("target", &self.target).field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_default_of_a_server_stands_that_would_change_what_a_statement_does() {
+        let second = Duration::from_secs(1);
+        let limits = Limits { statement: second, lock: second, idle: second };
+        let session = session(Isolation::ReadCommitted, limits).join("; ");
+        for setting in [
+            "TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "autocommit = 1",
+            "completion_type = 0",
+            "sql_select_limit = 18446744073709551615",
+            "sql_safe_updates = 0",
+            "sql_big_selects = 1",
+            "sql_auto_is_null = 0",
+            "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+            "time_zone = '+00:00'",
+        ] {
+            assert!(session.contains(setting), "{setting}: {session}");
+        }
     }
 }
