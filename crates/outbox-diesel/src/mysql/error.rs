@@ -51,10 +51,14 @@ pub(super) fn meaning(code: u16) -> (StorageErrorKind, &'static str) {
         1053 | 1077 | 1078 | 1079 | 1927 | 4031 => (Unavailable, "the server ended the connection"),
         1152..=1161 if code != 1153 => (Unavailable, "the connection was lost"),
         1317 | 1969 | 3024 => (Unavailable, "the statement took too long or was cancelled"),
-        1047 | 1129 | 3168 => (Unavailable, "the server is not ready"),
+        1047 | 1129 | 3032 | 3168 => (Unavailable, "the server is not ready"),
         1290 | 1792 | 1836 => (Refused, "the server is read-only: connect to the primary"),
         1665 => (Refused, "binlog_format is STATEMENT: set binlog_format = ROW or MIXED"),
-        1044 | 1045 | 1698 => (Refused, "the account is not let in: check user, password and grants"),
+        1044 | 1045 | 1130 | 1251 | 1698 | 3118 | 4151 => {
+            (Refused, "the account is not let in: check user, password, host and grants")
+        }
+        1820 | 1862 => (Refused, "the password of the account has expired: set a new one"),
+        3159 => (Refused, "the server wants TLS: add ssl-mode=required to the URL"),
         1142 | 1143 | 1227 | 1370 | 1410 => (Refused, "a grant is missing: see docs/roles.md"),
         1049 => (Refused, "the database does not exist: correct its name or create it (a schema: `outbox migrate up`)"),
         1054 | 1146 => (Refused, "the schema does not fit: run `outbox migrate up`"),
@@ -83,6 +87,16 @@ mod tests {
         assert_eq!(statement_error("read", server(1927)).kind(), StorageErrorKind::Unavailable);
         assert_eq!(statement_error("settle", server(1213)).kind(), StorageErrorKind::Conflict);
         assert_eq!(statement_error("settle", server(1205)).kind(), StorageErrorKind::Conflict);
+    }
+
+    #[test]
+    fn an_account_that_is_not_let_in_is_refused_with_what_to_check() {
+        for (code, fix) in [(1130, "host"), (1862, "set a new one"), (3118, "check user"), (3159, "ssl-mode=required")]
+        {
+            let error = statement_error("connect", server(code));
+            assert_eq!(error.kind(), StorageErrorKind::Refused, "{code}");
+            assert!(error.to_string().contains(fix), "{error}");
+        }
     }
 
     #[test]
