@@ -58,6 +58,8 @@ struct Row {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct DeadRow {
     row: Row,
+    /// Whether it parked its key.
+    parks: bool,
     reason: String,
     error: String,
     outcome_unknown: bool,
@@ -316,9 +318,9 @@ impl Settler for JsonFileStorage {
             }
             let Some(mut row) = tables.remove(&burial.position) else { return Fenced::Done };
             row.attempts = burial.attempts;
-            tables.parked_keys.extend(row.key().filter(|_| burial.park_key));
+            let parks = burial.park_key && row.key().is_some_and(|key| tables.parked_keys.insert(key));
             let (reason, outcome_unknown) = (burial.reason.as_str().to_owned(), burial.outcome_unknown);
-            let dead = DeadRow { row, reason, error: shortened(&burial.error), outcome_unknown, died_at: now };
+            let dead = DeadRow { row, parks, reason, error: shortened(&burial.error), outcome_unknown, died_at: now };
             tables.dead_letters.insert(burial.position.seq, dead);
             Fenced::Done
         })
@@ -367,11 +369,8 @@ impl Admin for JsonFileStorage {
 
     async fn replay(&self, id: Uuid) -> Result<bool, StorageError> {
         self.change(|tables, _| {
-            let Some((seq, mut dead)) = tables.exhume(id) else { return false };
-            dead.row.attempts = 0;
-            dead.row.wake_at = None;
-            dead.row.last_error = None;
-            tables.messages.insert(seq, dead.row);
+            let Some((seq, row)) = tables.exhume(id) else { return false };
+            tables.messages.insert(seq, Row { attempts: 0, wake_at: None, last_error: None, ..row });
             true
         })
     }
@@ -426,15 +425,16 @@ impl Tables {
         self.messages.remove(&position.seq)
     }
 
-    /// Takes a dead letter out, unparks its key, and tells the owner.
-    fn exhume(&mut self, id: Uuid) -> Option<(i64, DeadRow)> {
+    /// Takes a dead letter out, unparks its key unless another one parked it, and tells the owner.
+    fn exhume(&mut self, id: Uuid) -> Option<(i64, Row)> {
         let seq = self.dead_letters.iter().find(|(_, dead)| dead.row.id == id).map(|(&seq, _)| seq)?;
-        let dead = self.dead_letters.remove(&seq)?;
-        if let Some(key) = dead.row.key() {
+        let row = self.dead_letters.remove(&seq)?.row;
+        let waits = self.dead_letters.values().any(|other| other.parks && other.row.key() == row.key());
+        if let Some(key) = row.key().filter(|_| !waits) {
             self.parked_keys.remove(&key);
         }
         self.lease.control_version += 1;
-        Some((seq, dead))
+        Some((seq, row))
     }
 }
 
