@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_compat::Compat;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, Error, ErrorKind};
 use outbox_core::ports::TransportError;
 use tokio::net::TcpStream;
 
@@ -52,7 +53,25 @@ pub(crate) async fn open(
     let opening = Connection::connector(endpoint.uri().clone(), runtime, connector, properties);
     match tokio::time::timeout(timeout, opening).await {
         Ok(Ok(connection)) => Ok((Arc::new(connection), wire)),
-        Ok(Err(error)) => Err(failed(fault(&error))),
+        Ok(Err(error)) => Err(failed(format!("{}{}", fault(&error), advice(&error)))),
         Err(_) => Err(failed(format!("no answer within {} ms", timeout.as_millis()))),
+    }
+}
+
+/// What to do about an error that time does not mend.
+fn advice(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::IOError(cause) if cause.kind() == io::ErrorKind::InvalidData => {
+            ": give the CA that signed the broker's certificate, and connect by a name that is in it"
+        }
+        ErrorKind::ParsingError(_) => ": no RabbitMQ answers there, or it wants TLS (amqps)",
+        ErrorKind::ProtocolError(refused) => match refused.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => ": check user and password",
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+                ": check the virtual host in the URI (%2f is the default one, \"/\") and the user's permissions on it"
+            }
+            _ => "",
+        },
+        _ => "",
     }
 }

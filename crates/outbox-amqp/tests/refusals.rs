@@ -114,8 +114,10 @@ async fn a_connection_that_is_killed_ends_the_session() {
 async fn wrong_credentials_and_virtual_hosts_are_named_and_the_password_is_not() {
     let fault = connect_fault(builder(&uri()).credentials("guest", "s3cr3t")).await;
     assert!(fault.contains("403 ACCESS_REFUSED") && !fault.contains("s3cr3t"), "{fault}");
+    assert!(fault.contains("check user and password"), "{fault}");
     let fault = connect_fault(builder(&with_vhost(&uri(), "nowhere"))).await;
     assert!(fault.contains("530 NOT_ALLOWED") && fault.contains("nowhere"), "{fault}");
+    assert!(fault.contains("check the virtual host"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +167,7 @@ async fn tls_delivers_to_a_broker_that_is_trusted_and_to_no_other() {
     observer.delete_exchange(&name).await;
 
     let fault = connect_fault(builder(&uri)).await;
-    assert!(fault.contains("certificate"), "{fault}");
+    assert!(fault.contains("certificate") && fault.contains("give the CA"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
