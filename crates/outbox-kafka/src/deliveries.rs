@@ -178,7 +178,7 @@ impl ClientContext for Deliveries {
     }
 }
 
-fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             // librdkafka's own severity; what it means for the relay is reported as an outcome

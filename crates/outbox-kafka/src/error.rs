@@ -1,4 +1,4 @@
-/// Why a [`KafkaTransport`](crate::KafkaTransport) cannot be built. Nothing was connected.
+/// Why a [`KafkaTransport`](crate::KafkaTransport), or a `KafkaSource`, cannot be built. Nothing was connected.
 ///
 /// Never holds the value of a property that may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,12 @@ pub enum BuildError {
         /// The template as given.
         template: String,
         /// What is wrong with it.
+        fault: String,
+    },
+    /// A topic to receive from cannot be one, or there is none.
+    #[error("topics: {fault}")]
+    Topics {
+        /// What is wrong.
         fault: String,
     },
     /// The CloudEvents source is empty.

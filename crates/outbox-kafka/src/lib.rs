@@ -28,6 +28,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `source` | `KafkaSource`: a consumer group that receives messages for the inbox |
 //! | `ssl` | TLS and SASL/SCRAM through the system's OpenSSL |
 //! | `zstd` | `compression.type = zstd` |
 
@@ -45,6 +46,8 @@ mod record;
 mod routes;
 mod routing;
 mod session;
+#[cfg(feature = "source")]
+mod source;
 mod topic;
 mod topic_limits;
 mod topics;
@@ -56,4 +59,6 @@ pub use builder::{DEFAULT_SOURCE, KafkaTransportBuilder};
 pub use encoder::{CloudEvents, Encoder, Plain};
 pub use error::BuildError;
 pub use record::RecordHeaders;
+#[cfg(feature = "source")]
+pub use source::{KafkaSource, KafkaSourceBuilder, StartAt};
 pub use transport::KafkaTransport;

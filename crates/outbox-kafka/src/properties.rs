@@ -135,15 +135,7 @@ impl Properties {
     }
 
     fn check_values(&self) -> Result<(), BuildError> {
-        match self.client().create_native_config() {
-            Ok(_) => Ok(()),
-            Err(KafkaError::ClientConfig(_, fault, key, value)) => {
-                // librdkafka repeats the value in some of its texts
-                let fault = if value.is_empty() { fault } else { fault.replace(&value, "…") };
-                Err(BuildError::Property { key, fault })
-            }
-            Err(other) => Err(BuildError::Configuration { fault: other.to_string() }),
-        }
+        check_values(&self.client())
     }
 
     fn number(&self, key: &str) -> usize {
@@ -170,7 +162,20 @@ fn check(key: &str, value: &str) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn check_brokers(brokers: &str) -> Result<(), BuildError> {
+/// Asks librdkafka whether it takes each property.
+pub(crate) fn check_values(config: &ClientConfig) -> Result<(), BuildError> {
+    match config.create_native_config() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(_, fault, key, value)) => {
+            // librdkafka repeats the value in some of its texts
+            let fault = if value.is_empty() { fault } else { fault.replace(&value, "…") };
+            Err(BuildError::Property { key, fault })
+        }
+        Err(other) => Err(BuildError::Configuration { fault: other.to_string() }),
+    }
+}
+
+pub(crate) fn check_brokers(brokers: &str) -> Result<(), BuildError> {
     // what stands before an '@' may be a password
     let shown = || brokers.split(',').map(|it| it.rsplit_once('@').map_or(it, |(_, host)| host)).collect::<Vec<_>>();
     let fault = |fault| Err(BuildError::Brokers { brokers: shown().join(","), fault });

@@ -101,8 +101,8 @@ impl fmt::Debug for KafkaTransport {
     }
 }
 
-/// Tells the blocking part of `connect` that its future was dropped.
-struct Wanted(Arc<AtomicBool>);
+/// Tells the blocking part of connecting that its future was dropped.
+pub(crate) struct Wanted(pub(crate) Arc<AtomicBool>);
 
 impl Default for Wanted {
     fn default() -> Self {

@@ -57,6 +57,13 @@ pub(crate) async fn set_max_message_bytes(bootstrap: &str, topic: &str, bytes: u
     .await;
 }
 
+pub(crate) async fn delete_topic(bootstrap: &str, topic: &str) {
+    let results = admin(bootstrap).delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer");
+    for result in results {
+        result.expect("the topic is deleted");
+    }
+}
+
 /// Everything in a topic, the records of a partition in their order. Blocks.
 pub(crate) fn records(bootstrap: &str, topic: &str) -> Vec<Record> {
     let consumer = consumer(bootstrap);

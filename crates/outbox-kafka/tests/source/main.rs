@@ -1,0 +1,7 @@
+//! The source of the inbox, on a real Kafka. `OUTBOX_TEST_KAFKA` names one with auto-creation of topics off.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod conformance;
+mod topic;
