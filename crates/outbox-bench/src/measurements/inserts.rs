@@ -90,6 +90,8 @@ async fn produce(database: &MysqlDatabase, pace: Pace, time: Duration) -> Result
     let mut producers = JoinSet::new();
     for producer in 0..PRODUCERS {
         let mut conn = database.connect().await?;
+        // so that a producer that waits for a lock also says so
+        conn.query_drop("SET SESSION innodb_lock_wait_timeout = 1").await?;
         let insert = conn.prep(&insert).await?;
         producers.spawn(Producer { conn, insert, number: producer }.run(pace, time));
     }
