@@ -9,10 +9,14 @@
 //! | `mysql` (`mysql-tls` adds TLS) | `mysql::MysqlOutbox` | `mysql::MysqlStorage` | `migrations::mysql` |
 //! | `sqlite` | `sqlite::SqliteOutbox` | `sqlite::SqliteStorage` | `migrations::sqlite` |
 //!
+//! The feature `inbox` adds the storage of deduplicating consumers (the crate `outbox-inbox`) on PostgreSQL: `inbox::postgres`.
+//!
 //! [`Tables`] says where the tables are. `docs/roles.md` has the grants that each program needs.
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod append;
+#[cfg(feature = "inbox")]
+pub mod inbox;
 pub mod migrations;
 #[cfg(feature = "mysql")]
 pub mod mysql;

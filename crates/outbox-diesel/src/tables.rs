@@ -190,6 +190,12 @@ impl Tables {
         text
     }
 
+    /// The full name of another table of this prefix.
+    #[cfg(feature = "inbox")]
+    pub(crate) fn named(&self, name: &str) -> String {
+        self.names.full(name)
+    }
+
     /// The tables again when SQLite can have them.
     #[cfg(feature = "sqlite")]
     pub(crate) fn without_schema(self) -> Result<Self, InvalidTables> {
@@ -223,6 +229,15 @@ impl Names {
             versions: full("schema"),
             channel: format!("{prefix}messages"),
         }
+    }
+}
+
+#[cfg(feature = "inbox")]
+impl Names {
+    fn full(&self, name: &str) -> String {
+        let Self { schema, prefix, quote, .. } = self;
+        let qualifier = schema.as_ref().map(|schema| format!("{quote}{schema}{quote}.")).unwrap_or_default();
+        format!("{qualifier}{quote}{prefix}{name}{quote}")
     }
 }
 

@@ -45,7 +45,16 @@ pub(super) fn migrations(
     after: i32,
     upto: i32,
 ) -> impl DoubleEndedIterator<Item = &'static Migration> {
-    backend.migrations().iter().filter(move |migration| after < migration.version && migration.version <= upto)
+    between(backend.migrations(), after, upto)
+}
+
+/// Those of `all` with `after < version <= upto`, ascending.
+pub(super) fn between(
+    all: &'static [Migration],
+    after: i32,
+    upto: i32,
+) -> impl DoubleEndedIterator<Item = &'static Migration> {
+    all.iter().filter(move |migration| after < migration.version && migration.version <= upto)
 }
 
 /// A target version that exists.

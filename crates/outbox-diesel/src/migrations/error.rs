@@ -15,9 +15,7 @@ pub enum MigrationError {
         source: diesel::result::Error,
     },
     /// The schema was made by a newer program.
-    #[error(
-        "the outbox schema has version {found}, this program knows versions up to {EXPECTED_VERSION}: use a newer one"
-    )]
+    #[error("the schema has version {found}, which this program does not know: use a newer one")]
     Newer {
         /// The version in the database.
         found: i32,
@@ -49,7 +47,7 @@ pub enum MigrationError {
     },
     /// Going down would delete messages that nobody has delivered.
     #[error(
-        "the outbox still holds {pending} pending messages and {dead_letters} dead letters, which going down deletes: \
+        "the tables still hold {pending} pending messages and {dead_letters} dead letters, which going down deletes: \
          deliver or discard them first, or ask for their deletion"
     )]
     NotEmpty {

@@ -16,7 +16,7 @@ mod shared;
 pub mod sqlite;
 mod status;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod transactional;
+pub(crate) mod transactional;
 
 pub use catalog::{Backend, EXPECTED_VERSION, Migration};
 pub use error::MigrationError;

@@ -14,8 +14,8 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::print::create_versions;
 use super::shared::{matches_expected, status_of};
-use super::transactional::{COUNT_ROWS, Progress, known_version};
-use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, known_target, migrations};
+use super::transactional::{Progress, Target};
+use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows};
 use crate::Tables;
 use crate::sql::{Sql, bind};
 
@@ -30,10 +30,18 @@ pub async fn up(
     tables: &Tables,
     to: i32,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
-    let to = known_target(to)?;
+    up_to(conn, &Target::outbox(Backend::Postgres, tables), to).await
+}
+
+pub(crate) async fn up_to(
+    conn: &mut AsyncPgConnection,
+    target: &Target<'_>,
+    to: i32,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = target.known_target(to)?;
     let mut done = Vec::new();
     while let Progress::Step(migration) =
-        conn.transaction::<_, MigrationError, _>(async |conn| up_one(conn, tables, to).await).await?
+        conn.transaction::<_, MigrationError, _>(async |conn| up_one(conn, target, to).await).await?
     {
         done.push(migration);
     }
@@ -52,10 +60,19 @@ pub async fn down(
     to: i32,
     rows: PendingRows,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
-    let to = known_target(to)?;
+    down_to(conn, &Target::outbox(Backend::Postgres, tables), to, rows).await
+}
+
+pub(crate) async fn down_to(
+    conn: &mut AsyncPgConnection,
+    target: &Target<'_>,
+    to: i32,
+    rows: PendingRows,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = target.known_target(to)?;
     let mut done = Vec::new();
     while let Progress::Step(migration) =
-        conn.transaction::<_, MigrationError, _>(async |conn| down_one(conn, tables, to, rows).await).await?
+        conn.transaction::<_, MigrationError, _>(async |conn| down_one(conn, target, to, rows).await).await?
     {
         done.push(migration);
     }
@@ -68,17 +85,24 @@ pub async fn down(
 ///
 /// A [`MigrationError`] when the database fails.
 pub async fn status(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
-    if version(conn, tables).await? == 0 {
-        return Ok(status_of(Backend::Postgres, Vec::new()));
+    status_of_target(conn, &Target::outbox(Backend::Postgres, tables)).await
+}
+
+pub(crate) async fn status_of_target(
+    conn: &mut AsyncPgConnection,
+    target: &Target<'_>,
+) -> Result<Vec<MigrationStatus>, MigrationError> {
+    if version(conn, target.tables).await? == 0 {
+        return Ok(status_of(target.migrations, Vec::new()));
     }
-    let text = tables.render(
+    let text = target.rendered(
         "SELECT version, name, (extract(epoch FROM applied_at) * 1000000)::bigint FROM {{versions}} ORDER BY version",
     );
     let applied = Sql::<_, (Integer, Text, BigInt)>::new(&text, ())
         .load::<(i32, String, i64)>(conn)
         .await
         .map_err(MigrationError::database("read the version table"))?;
-    Ok(status_of(Backend::Postgres, applied))
+    Ok(status_of(target.migrations, applied))
 }
 
 /// Checks that the schema is the one that this program works with.
@@ -88,9 +112,14 @@ pub async fn status(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<Vec
 /// [`StorageErrorKind::Refused`], saying what to run, when it is not, and when the version table cannot be read;
 /// [`StorageErrorKind::Unavailable`] when the connection is lost.
 pub async fn verify(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<(), StorageError> {
+    matches_expected(found_version(conn, tables).await?, tables)
+}
+
+/// The schema version; 0 when there are no tables.
+pub(crate) async fn found_version(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<i32, StorageError> {
     use diesel::result::{DatabaseErrorKind, Error};
 
-    let found = version(conn, tables).await.map_err(|error| match error {
+    version(conn, tables).await.map_err(|error| match error {
         MigrationError::Database { source, .. }
             if matches!(
                 source,
@@ -108,24 +137,23 @@ pub async fn verify(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<(),
             format!("cannot read {}: grant the role USAGE on its schema and SELECT on the table", tables.versions()),
         )
         .with_source(other),
-    })?;
-    matches_expected(found, tables)
+    })
 }
 
-async fn up_one(conn: &mut AsyncPgConnection, tables: &Tables, to: i32) -> Result<Progress, MigrationError> {
-    lock(conn, tables).await?;
-    let from = known_version(version(conn, tables).await?)?;
-    let Some(next) = migrations(Backend::Postgres, from, to).next() else { return Ok(Progress::Done) };
+async fn up_one(conn: &mut AsyncPgConnection, target: &Target<'_>, to: i32) -> Result<Progress, MigrationError> {
+    lock(conn, target.tables).await?;
+    let from = target.known_version(version(conn, target.tables).await?)?;
+    let Some(next) = target.between(from, to).next() else { return Ok(Progress::Done) };
     if from == 0 {
-        create_schema(conn, tables).await?;
-        conn.batch_execute(&tables.render(create_versions(Backend::Postgres)))
+        create_schema(conn, target.tables).await?;
+        conn.batch_execute(&target.rendered(create_versions(Backend::Postgres)))
             .await
             .map_err(MigrationError::database("create the version table"))?;
     }
-    conn.batch_execute(&tables.render(next.up))
+    conn.batch_execute(&target.rendered(next.up))
         .await
         .map_err(MigrationError::database(format!("apply migration {} ({})", next.version, next.name)))?;
-    let text = tables.render("INSERT INTO {{versions}} (version, name) VALUES ($1, $2)");
+    let text = target.rendered("INSERT INTO {{versions}} (version, name) VALUES ($1, $2)");
     Sql::<_>::new(&text, (bind::<Integer, _>(next.version), bind::<Text, _>(next.name)))
         .execute(conn)
         .await
@@ -135,23 +163,23 @@ async fn up_one(conn: &mut AsyncPgConnection, tables: &Tables, to: i32) -> Resul
 
 async fn down_one(
     conn: &mut AsyncPgConnection,
-    tables: &Tables,
+    target: &Target<'_>,
     to: i32,
     rows: PendingRows,
 ) -> Result<Progress, MigrationError> {
-    lock(conn, tables).await?;
-    let from = known_version(version(conn, tables).await?)?;
-    let Some(last) = migrations(Backend::Postgres, to, from).next_back() else { return Ok(Progress::Done) };
+    lock(conn, target.tables).await?;
+    let from = target.known_version(version(conn, target.tables).await?)?;
+    let Some(last) = target.between(to, from).next_back() else { return Ok(Progress::Done) };
     if rows == PendingRows::Keep {
-        refuse_to_lose_rows(conn, tables).await?;
+        refuse_to_lose_rows(conn, target).await?;
     }
-    conn.batch_execute(&tables.render(last.down))
+    conn.batch_execute(&target.rendered(last.down))
         .await
         .map_err(MigrationError::database(format!("revert migration {} ({})", last.version, last.name)))?;
     let text = if last.version == 1 {
-        tables.render("DROP TABLE {{versions}}")
+        target.rendered("DROP TABLE {{versions}}")
     } else {
-        tables.render(&format!("DELETE FROM {{{{versions}}}} WHERE version = {}", last.version))
+        target.rendered(&format!("DELETE FROM {{{{versions}}}} WHERE version = {}", last.version))
     };
     conn.batch_execute(&text).await.map_err(MigrationError::database("write the version table"))?;
     Ok(Progress::Step(last.into()))
@@ -200,12 +228,11 @@ async fn version(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<i32, M
 }
 
 /// Locks the table first, so that nothing is committed between the count and the end of the table.
-async fn refuse_to_lose_rows(conn: &mut AsyncPgConnection, tables: &Tables) -> Result<(), MigrationError> {
+async fn refuse_to_lose_rows(conn: &mut AsyncPgConnection, target: &Target<'_>) -> Result<(), MigrationError> {
     let failed = || MigrationError::database("count the messages");
-    conn.batch_execute(&tables.render("LOCK TABLE {{messages}}, {{dead_letters}} IN ACCESS EXCLUSIVE MODE"))
-        .await
-        .map_err(failed())?;
-    let (pending, dead_letters) = Sql::<_, (BigInt, BigInt)>::new(&tables.render(COUNT_ROWS), ())
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", target.kept);
+    conn.batch_execute(&target.rendered(&lock)).await.map_err(failed())?;
+    let (pending, dead_letters) = Sql::<_, (BigInt, BigInt)>::new(&target.rendered(target.count), ())
         .get_result::<(i64, i64)>(conn)
         .await
         .map_err(failed())?;

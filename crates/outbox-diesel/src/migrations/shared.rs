@@ -3,14 +3,14 @@
 use outbox_core::ports::{StorageError, StorageErrorKind};
 use time::OffsetDateTime;
 
-use super::{Backend, EXPECTED_VERSION, MigrationStatus};
+use super::{EXPECTED_VERSION, Migration, MigrationStatus};
 use crate::{DEFAULT_PREFIX, Tables};
 
 /// Joins the known migrations with the rows (version, name, microseconds since 1970) of the version table.
-pub(super) fn status_of(backend: Backend, applied: Vec<(i32, String, i64)>) -> Vec<MigrationStatus> {
+pub(super) fn status_of(migrations: &[Migration], applied: Vec<(i32, String, i64)>) -> Vec<MigrationStatus> {
+    let newest = migrations.last().map_or(0, |known| known.version);
     let time = |micros: i64| OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok();
-    let mut all: Vec<_> = backend
-        .migrations()
+    let mut all: Vec<_> = migrations
         .iter()
         .map(|known| MigrationStatus {
             version: known.version,
@@ -19,7 +19,7 @@ pub(super) fn status_of(backend: Backend, applied: Vec<(i32, String, i64)>) -> V
             unfinished: None,
         })
         .collect();
-    let newer = applied.into_iter().filter(|row| row.0 > EXPECTED_VERSION);
+    let newer = applied.into_iter().filter(|row| row.0 > newest);
     all.extend(newer.map(|(version, name, micros)| MigrationStatus {
         version,
         name,
@@ -68,6 +68,7 @@ pub(super) fn place(tables: &Tables) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Backend;
     use super::*;
 
     #[test]
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_applied_migration_that_is_not_known_is_listed() {
-        let status = status_of(Backend::Sqlite, vec![(1, "outbox".into(), 0), (7, "later".into(), 0)]);
+        let status = status_of(Backend::Sqlite.migrations(), vec![(1, "outbox".into(), 0), (7, "later".into(), 0)]);
         assert_eq!(status.iter().map(|row| row.version).collect::<Vec<_>>(), [1, 7]);
         assert_eq!(status[0].applied_at, Some(OffsetDateTime::UNIX_EPOCH));
     }

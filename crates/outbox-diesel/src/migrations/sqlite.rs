@@ -16,8 +16,8 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::print::create_versions;
 use super::shared::status_of;
-use super::transactional::{COUNT_ROWS, Progress, known_version};
-use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows, known_target, migrations};
+use super::transactional::{Progress, Target};
+use super::{AppliedMigration, Backend, MigrationError, MigrationStatus, PendingRows};
 use crate::Tables;
 use crate::sql::{Sql, bind};
 use crate::sqlite::storage_error;
@@ -77,16 +77,24 @@ type Wrapped = SyncConnectionWrapper<SqliteConnection>;
 ///
 /// A [`MigrationError`]; the migrations before the one that failed stay applied.
 pub fn up_sync(conn: &mut SqliteConnection, tables: &Tables, to: i32) -> Result<Vec<AppliedMigration>, MigrationError> {
-    let to = known_target(to)?;
+    up_to(conn, &Target::outbox(Backend::Sqlite, tables), to)
+}
+
+pub(crate) fn up_to(
+    conn: &mut SqliteConnection,
+    target: &Target<'_>,
+    to: i32,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = target.known_target(to)?;
     steps(|| {
         conn.immediate_transaction(|conn| {
-            let from = known_version(version(conn, tables)?)?;
-            let Some(next) = migrations(Backend::Sqlite, from, to).next() else { return Ok(Progress::Done) };
-            conn.batch_execute(&tables.render(create_versions(Backend::Sqlite)))
+            let from = target.known_version(version(conn, target.tables)?)?;
+            let Some(next) = target.between(from, to).next() else { return Ok(Progress::Done) };
+            conn.batch_execute(&target.rendered(create_versions(Backend::Sqlite)))
                 .map_err(MigrationError::database("create the version table"))?;
-            conn.batch_execute(&tables.render(next.up))
+            conn.batch_execute(&target.rendered(next.up))
                 .map_err(MigrationError::database(format!("apply migration {} ({})", next.version, next.name)))?;
-            let text = tables.render("INSERT INTO {{versions}} (version, name) VALUES (?, ?)");
+            let text = target.rendered("INSERT INTO {{versions}} (version, name) VALUES (?, ?)");
             Sql::<_>::new(&text, (bind::<Integer, _>(next.version), bind::<Text, _>(next.name)))
                 .execute(conn)
                 .map_err(MigrationError::database("write the version table"))?;
@@ -107,20 +115,29 @@ pub fn down_sync(
     to: i32,
     rows: PendingRows,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
-    let to = known_target(to)?;
+    down_to(conn, &Target::outbox(Backend::Sqlite, tables), to, rows)
+}
+
+pub(crate) fn down_to(
+    conn: &mut SqliteConnection,
+    target: &Target<'_>,
+    to: i32,
+    rows: PendingRows,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = target.known_target(to)?;
     steps(|| {
         conn.immediate_transaction(|conn| {
-            let from = known_version(version(conn, tables)?)?;
-            let Some(last) = migrations(Backend::Sqlite, to, from).next_back() else { return Ok(Progress::Done) };
+            let from = target.known_version(version(conn, target.tables)?)?;
+            let Some(last) = target.between(to, from).next_back() else { return Ok(Progress::Done) };
             if rows == PendingRows::Keep {
-                refuse_to_lose_rows(conn, tables)?;
+                refuse_to_lose_rows(conn, target)?;
             }
-            conn.batch_execute(&tables.render(last.down))
+            conn.batch_execute(&target.rendered(last.down))
                 .map_err(MigrationError::database(format!("revert migration {} ({})", last.version, last.name)))?;
             let text = if last.version == 1 {
-                tables.render("DROP TABLE {{versions}}")
+                target.rendered("DROP TABLE {{versions}}")
             } else {
-                tables.render(&format!("DELETE FROM {{{{versions}}}} WHERE version = {}", last.version))
+                target.rendered(&format!("DELETE FROM {{{{versions}}}} WHERE version = {}", last.version))
             };
             conn.batch_execute(&text).map_err(MigrationError::database("write the version table"))?;
             Ok(Progress::Step(last.into()))
@@ -134,14 +151,21 @@ pub fn down_sync(
 ///
 /// A [`MigrationError`] when the database fails.
 pub fn status_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
-    if version(conn, tables)? == 0 {
-        return Ok(status_of(Backend::Sqlite, Vec::new()));
+    status_of_target(conn, &Target::outbox(Backend::Sqlite, tables))
+}
+
+pub(crate) fn status_of_target(
+    conn: &mut SqliteConnection,
+    target: &Target<'_>,
+) -> Result<Vec<MigrationStatus>, MigrationError> {
+    if version(conn, target.tables)? == 0 {
+        return Ok(status_of(target.migrations, Vec::new()));
     }
-    let text = tables.render("SELECT version, name, applied_at FROM {{versions}} ORDER BY version");
+    let text = target.rendered("SELECT version, name, applied_at FROM {{versions}} ORDER BY version");
     let applied = Sql::<_, (Integer, Text, BigInt)>::new(&text, ())
         .load::<(i32, String, i64)>(conn)
         .map_err(MigrationError::database("read the version table"))?;
-    Ok(status_of(Backend::Sqlite, applied))
+    Ok(status_of(target.migrations, applied))
 }
 
 /// [`verify`] on a synchronous connection.
@@ -150,11 +174,15 @@ pub fn status_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<Vec<M
 ///
 /// [`StorageErrorKind::Refused`], saying what to run, when it is not; as [`check`](outbox_core::Storage::check) otherwise.
 pub fn verify_sync(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), StorageError> {
-    let found = version(conn, tables).map_err(|error| match error {
+    super::shared::matches_expected(found_version(conn, tables)?, tables)
+}
+
+/// The schema version; 0 when there are no tables.
+pub(crate) fn found_version(conn: &mut SqliteConnection, tables: &Tables) -> Result<i32, StorageError> {
+    version(conn, tables).map_err(|error| match error {
         MigrationError::Database { action, source } => storage_error(&action, source),
         other => StorageError::new(StorageErrorKind::Refused, other.to_string()),
-    })?;
-    super::shared::matches_expected(found, tables)
+    })
 }
 
 /// The schema version; 0 when there is no outbox.
@@ -176,8 +204,8 @@ fn version(conn: &mut SqliteConnection, tables: &Tables) -> Result<i32, Migratio
     Sql::<_, Integer>::new(&text, ()).get_result(conn).map_err(failed())
 }
 
-fn refuse_to_lose_rows(conn: &mut SqliteConnection, tables: &Tables) -> Result<(), MigrationError> {
-    let text = tables.render(COUNT_ROWS);
+fn refuse_to_lose_rows(conn: &mut SqliteConnection, target: &Target<'_>) -> Result<(), MigrationError> {
+    let text = target.rendered(target.count);
     let (pending, dead_letters) = Sql::<_, (BigInt, BigInt)>::new(&text, ())
         .get_result::<(i64, i64)>(conn)
         .map_err(MigrationError::database("count the messages"))?;

@@ -35,14 +35,14 @@ const SESSION: &str = "\
 
 /// Makes connections.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     config: tokio_postgres::Config,
     tls: Tls,
     target: String,
 }
 
 impl Connector {
-    pub(super) fn new(url: &PostgresUrl, tls: Tls, application_name: &str) -> Self {
+    pub(crate) fn new(url: &PostgresUrl, tls: Tls, application_name: &str) -> Self {
         let mut config = url.config.clone();
         config.keepalives(true);
         config.keepalives_idle(KEEPALIVE_IDLE);
@@ -59,17 +59,17 @@ impl Connector {
     }
 
     /// User, host, port and database, without the password.
-    pub(super) fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         &self.target
     }
 
     /// A connection with the server's own settings. Errors are as those of [`connect`](Self::connect).
-    pub(super) async fn plain(&self) -> ConnectionResult<AsyncPgConnection> {
+    pub(crate) async fn plain(&self) -> ConnectionResult<AsyncPgConnection> {
         self.tls.connect(&self.config).await.map_err(|error| self.connect_error(&error))
     }
 
     /// A connection for statements. `InvalidConnectionUrl` is what somebody has to repair; all else may pass.
-    pub(super) async fn connect(&self, statement_timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
+    pub(crate) async fn connect(&self, statement_timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
         let mut connection = self.plain().await?;
         let session = format!("{SESSION} SET statement_timeout = {};", statement_timeout.as_millis().max(1));
         connection.batch_execute(&session).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -107,7 +107,7 @@ impl std::fmt::Debug for Connector {
 }
 
 /// Why there is no connection.
-pub(super) enum ConnectFailure {
+pub(crate) enum ConnectFailure {
     /// The server, the network or TLS.
     Server(tokio_postgres::Error),
     /// The first statements of the session.

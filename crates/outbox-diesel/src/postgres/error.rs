@@ -8,8 +8,14 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 ///
 /// Diesel drops the SQLSTATE, so where its own kinds say nothing the server's English text decides; a server that
 /// speaks another language gets [`StorageErrorKind::Other`] there.
-pub(super) fn statement_error(what: &str, error: Error) -> StorageError {
-    let (kind, why) = match &error {
+pub(crate) fn statement_error(what: &str, error: Error) -> StorageError {
+    let (kind, why) = judge(&error);
+    StorageError::new(kind, format!("cannot {what}: {why}")).with_source(error)
+}
+
+/// What a failed statement means, and why.
+pub(crate) fn judge(error: &Error) -> (StorageErrorKind, &'static str) {
+    match error {
         Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _)
         | Error::BrokenTransactionManager => (StorageErrorKind::Unavailable, "the connection was lost"),
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
@@ -20,12 +26,11 @@ pub(super) fn statement_error(what: &str, error: Error) -> StorageError {
         }
         Error::DatabaseError(_, information) => from_text(information.message()),
         _ => (StorageErrorKind::Other, "unexpected reply"),
-    };
-    StorageError::new(kind, format!("cannot {what}: {why}")).with_source(error)
+    }
 }
 
 /// A pool that could not make a connection.
-pub(super) fn pool_error(what: &str, error: PoolError) -> StorageError {
+pub(crate) fn pool_error(what: &str, error: PoolError) -> StorageError {
     match error {
         // The connector puts what somebody has to repair into this variant, and what may pass into the others.
         PoolError::ConnectionError(ConnectionError::InvalidConnectionUrl(text)) => {
@@ -42,7 +47,7 @@ pub(super) fn pool_error(what: &str, error: PoolError) -> StorageError {
 }
 
 /// A server that did not answer in time.
-pub(super) fn timed_out(what: &str, limit: std::time::Duration) -> StorageError {
+pub(crate) fn timed_out(what: &str, limit: std::time::Duration) -> StorageError {
     StorageError::new(
         StorageErrorKind::Unavailable,
         format!("cannot {what}: the database did not answer within {} ms", limit.as_millis()),
@@ -50,7 +55,7 @@ pub(super) fn timed_out(what: &str, limit: std::time::Duration) -> StorageError 
 }
 
 /// An error together with all of its causes, for texts that must name the root.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

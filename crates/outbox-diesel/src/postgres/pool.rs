@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::deserialize::FromSqlRow;
 use diesel::pg::Pg;
-use diesel::result::Error;
+use diesel::result::{ConnectionResult, Error, QueryResult};
 use diesel_async::pooled_connection::deadpool::{Object, Pool as DeadPool, PoolError as DeadPoolError};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection};
@@ -17,23 +17,40 @@ use super::error::{pool_error, statement_error, timed_out};
 use crate::sql::{Binds, Sql};
 
 /// What a client waits past the server's own limit, so that the server's answer comes first when it lives.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// Connections for one kind of work. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     connections: DeadPool<AsyncPgConnection>,
     timeout: Duration,
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, size: usize, statement_timeout: Duration) -> Result<Self, StorageError> {
-        let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(move |_| {
+    pub(crate) fn new(connector: Connector, size: usize, statement_timeout: Duration) -> Result<Self, StorageError> {
+        Self::of(size, statement_timeout, move || {
             let connector = connector.clone();
             async move { connector.connect(statement_timeout).await }.boxed()
-        });
+        })
+    }
+
+    /// Connections with the server's own settings, for statements that are not ours.
+    #[cfg(feature = "inbox")]
+    pub(crate) fn plain(connector: Connector, size: usize, statement_timeout: Duration) -> Result<Self, StorageError> {
+        Self::of(size, statement_timeout, move || {
+            let connector = connector.clone();
+            async move { connector.plain().await }.boxed()
+        })
+    }
+
+    fn of(
+        size: usize,
+        statement_timeout: Duration,
+        connect: impl Fn() -> BoxFuture<'static, ConnectionResult<AsyncPgConnection>> + Send + Sync + 'static,
+    ) -> Result<Self, StorageError> {
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |_| connect());
         let manager = AsyncDieselConnectionManager::new_with_config("", config);
         let connections = DeadPool::builder(manager).max_size(size).build().map_err(|error| {
             StorageError::new(StorageErrorKind::Other, "the connection pool cannot be made").with_source(error)
@@ -45,7 +62,7 @@ impl Pool {
     ///
     /// When the future is dropped, or anything but an answer of the server comes back, the connection is closed: a later
     /// statement must neither wait behind this one nor meet what it left.
-    pub(super) fn load<'a, 'q, U, B, R>(
+    pub(crate) fn load<'a, 'q, U, B, R>(
         &'a self,
         what: &'a str,
         sql: Sql<'q, B, R>,
@@ -60,7 +77,7 @@ impl Pool {
     }
 
     /// As [`load`](Self::load), with a limit of its own. Boxed, so that the types of statements stay out of the ports' futures.
-    pub(super) fn load_within<'a, 'q, U, B, R>(
+    pub(crate) fn load_within<'a, 'q, U, B, R>(
         &'a self,
         what: &'a str,
         limit: Duration,
@@ -74,15 +91,7 @@ impl Pool {
     {
         let work = async move {
             let mut checkout = self.checkout(what).await?;
-            let loaded = async {
-                let mut stream = AsyncConnectionCore::load(checkout.connection(), sql).await?;
-                let mut rows = Vec::new();
-                while let Some(row) = stream.try_next().await? {
-                    rows.push(U::build_from_row(&row).map_err(Error::DeserializationError)?);
-                }
-                Ok(rows)
-            };
-            match loaded.await {
+            match rows_of(checkout.connection(), sql).await {
                 Ok(rows) => {
                     checkout.give_back();
                     Ok(rows)
@@ -100,7 +109,7 @@ impl Pool {
     }
 
     /// As [`load`](Self::load), for a statement that returns exactly one row.
-    pub(super) fn one<'a, 'q, U, B, R>(
+    pub(crate) fn one<'a, 'q, U, B, R>(
         &'a self,
         what: &'a str,
         sql: Sql<'q, B, R>,
@@ -116,7 +125,7 @@ impl Pool {
 
     /// A connection for more than one statement; it is closed when dropped without
     /// [`give_back`](Checkout::give_back).
-    pub(super) async fn checkout(&self, what: &str) -> Result<Checkout, StorageError> {
+    pub(crate) async fn checkout(&self, what: &str) -> Result<Checkout, StorageError> {
         match self.connections.get().await {
             Ok(object) => Ok(Checkout { object: Some(object) }),
             Err(DeadPoolError::Backend(error)) => Err(pool_error(what, error)),
@@ -128,29 +137,44 @@ impl Pool {
     }
 
     /// How long a statement may take, its connection included.
-    pub(super) fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 }
 
+/// Runs one statement and returns its rows.
+pub(crate) async fn rows_of<U, B, R>(connection: &mut AsyncPgConnection, sql: Sql<'_, B, R>) -> QueryResult<Vec<U>>
+where
+    B: Binds<Pg> + Send,
+    R: 'static,
+    U: FromSqlRow<R, Pg> + Send,
+{
+    let mut stream = AsyncConnectionCore::load(connection, sql).await?;
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        rows.push(U::build_from_row(&row).map_err(Error::DeserializationError)?);
+    }
+    Ok(rows)
+}
+
 /// The only row of a reply.
-pub(super) fn only<U>(what: &str, rows: Vec<U>) -> Result<U, StorageError> {
+pub(crate) fn only<U>(what: &str, rows: Vec<U>) -> Result<U, StorageError> {
     rows.into_iter()
         .next()
         .ok_or_else(|| StorageError::new(StorageErrorKind::Other, format!("cannot {what}: the reply has no row")))
 }
 
 /// A connection that is out of the pool.
-pub(super) struct Checkout {
+pub(crate) struct Checkout {
     object: Option<Object<AsyncPgConnection>>,
 }
 
 impl Checkout {
-    pub(super) fn connection(&mut self) -> &mut AsyncPgConnection {
+    pub(crate) fn connection(&mut self) -> &mut AsyncPgConnection {
         self.object.as_mut().expect("the connection is there until it is given back")
     }
 
-    pub(super) fn give_back(mut self) {
+    pub(crate) fn give_back(mut self) {
         self.object = None;
     }
 }

@@ -14,58 +14,70 @@ fn column<'a, T>(row: &impl Row<'a, Pg>, index: usize, read: impl FnOnce(&[u8]) 
 }
 
 /// A `bigint` or `timestamptz` (microseconds from 2000-01-01); 0 when it is NULL.
-pub(super) fn big(row: &impl RowOf, index: usize) -> i64 {
+pub(crate) fn big(row: &impl RowOf, index: usize) -> i64 {
     row.bytes(index, |bytes| bytes.try_into().map_or(0, i64::from_be_bytes)).unwrap_or(0)
 }
 
 /// An `integer`; 0 when it is NULL.
-pub(super) fn int(row: &impl RowOf, index: usize) -> i32 {
+pub(crate) fn int(row: &impl RowOf, index: usize) -> i32 {
     row.bytes(index, |bytes| bytes.try_into().map_or(0, i32::from_be_bytes)).unwrap_or(0)
 }
 
 /// A `smallint`; 0 when it is NULL.
-pub(super) fn small(row: &impl RowOf, index: usize) -> i16 {
+pub(crate) fn small(row: &impl RowOf, index: usize) -> i16 {
     row.bytes(index, |bytes| bytes.try_into().map_or(0, i16::from_be_bytes)).unwrap_or(0)
 }
 
 /// A `boolean`; `false` when it is NULL.
-pub(super) fn flag(row: &impl RowOf, index: usize) -> bool {
+pub(crate) fn flag(row: &impl RowOf, index: usize) -> bool {
     row.bytes(index, |bytes| bytes == [1]).unwrap_or(false)
 }
 
 /// A `uuid`; nil when it is NULL.
-pub(super) fn uuid(row: &impl RowOf, index: usize) -> Uuid {
+pub(crate) fn uuid(row: &impl RowOf, index: usize) -> Uuid {
     row.bytes(index, |bytes| Uuid::from_slice(bytes).unwrap_or_default()).unwrap_or_default()
 }
 
+/// Bytes as they are.
+#[cfg(feature = "inbox")]
+pub(crate) fn blob(row: &impl RowOf, index: usize) -> Option<Vec<u8>> {
+    row.bytes(index, <[u8]>::to_vec)
+}
+
+/// A `timestamptz`; `None` when it is NULL, or no time of the years 1 to 9999.
+#[cfg(feature = "inbox")]
+pub(crate) fn time(row: &impl RowOf, index: usize) -> Option<time::OffsetDateTime> {
+    time_of(row.bytes(index, |bytes| bytes.try_into().map(i64::from_be_bytes).ok())??)
+}
+
 /// A text; `Err` when it is no UTF-8, which only a database of encoding SQL_ASCII can hold.
-pub(super) fn text(row: &impl RowOf, index: usize) -> Option<Result<String, NotUtf8>> {
+pub(crate) fn text(row: &impl RowOf, index: usize) -> Option<Result<String, NotUtf8>> {
     row.bytes(index, |bytes| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| NotUtf8))
 }
 
 /// A text as well as it can be read.
-pub(super) fn lossy_text(row: &impl RowOf, index: usize) -> Option<String> {
+pub(crate) fn lossy_text(row: &impl RowOf, index: usize) -> Option<String> {
     row.bytes(index, |bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// A text that is no UTF-8.
 #[derive(Debug)]
-pub(super) struct NotUtf8;
+pub(crate) struct NotUtf8;
 
 /// A time from microseconds since 2000-01-01; `None` for `infinity` and for years outside of 1 to 9999.
-pub(super) fn time_of(micros: i64) -> Option<time::OffsetDateTime> {
+pub(crate) fn time_of(micros: i64) -> Option<time::OffsetDateTime> {
     let unix = micros.checked_add(EPOCH_UNIX_MICROS)?;
     let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix) * 1000).ok()?;
     (1..=9999).contains(&time.year()).then_some(time)
 }
 
 /// A row of a PostgreSQL reply, without the lifetime that Diesel's trait carries.
-pub(super) trait RowOf {
+pub(crate) trait RowOf {
     fn bytes<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> Option<T>;
 }
 
 /// A reply's row as Diesel hands it over.
-pub(super) struct PgRow<'r, R>(pub(super) &'r R);
+pub(crate) struct PgRow<'r, R>(pub(crate) &'r R);
 
 impl<'a, R: Row<'a, Pg>> RowOf for PgRow<'_, R> {
     fn bytes<T>(&self, index: usize, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
@@ -75,7 +87,16 @@ impl<'a, R: Row<'a, Pg>> RowOf for PgRow<'_, R> {
 
 /// A `timestamptz` bound as microseconds from 2000-01-01; `i64::MIN` is `-infinity`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Micros(pub(super) i64);
+pub(crate) struct Micros(pub(crate) i64);
+
+#[cfg(feature = "inbox")]
+impl Micros {
+    /// A time, cut to microseconds; `None`: a `timestamptz` cannot hold it.
+    pub(crate) fn of(time: time::OffsetDateTime) -> Option<Self> {
+        let unix = i64::try_from(time.unix_timestamp_nanos().div_euclid(1000)).ok()?;
+        unix.checked_sub(EPOCH_UNIX_MICROS).map(Self)
+    }
+}
 
 impl diesel::serialize::ToSql<diesel::sql_types::Timestamptz, Pg> for Micros {
     fn to_sql<'b>(&'b self, out: &mut diesel::serialize::Output<'b, '_, Pg>) -> diesel::serialize::Result {

@@ -11,7 +11,7 @@ use super::url::{PostgresUrl, TlsMode, refused};
 
 /// How connections are encrypted.
 #[derive(Clone)]
-pub(super) enum Tls {
+pub(crate) enum Tls {
     Off,
     #[cfg(feature = "postgres-tls")]
     VerifyFull(tokio_postgres_rustls::MakeRustlsConnect),
@@ -19,7 +19,7 @@ pub(super) enum Tls {
 
 impl Tls {
     /// TLS as the URL and the builder's CA say: on when `sslmode` asks for it or a CA is given.
-    pub(super) fn of(url: &PostgresUrl, builder_ca: Option<&Path>) -> Result<Self, StorageError> {
+    pub(crate) fn of(url: &PostgresUrl, builder_ca: Option<&Path>) -> Result<Self, StorageError> {
         let root_ca = builder_ca.or(url.root_ca.as_deref());
         match (url.tls, root_ca) {
             (Some(TlsMode::Disable), Some(_)) => {
@@ -30,7 +30,7 @@ impl Tls {
         }
     }
 
-    pub(super) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         !matches!(self, Self::Off)
     }
 
@@ -59,7 +59,7 @@ impl Tls {
     }
 
     /// A connection on which `LISTEN` works too: its notifications are passed on.
-    pub(super) async fn connect(&self, config: &tokio_postgres::Config) -> Result<AsyncPgConnection, ConnectFailure> {
+    pub(crate) async fn connect(&self, config: &tokio_postgres::Config) -> Result<AsyncPgConnection, ConnectFailure> {
         let connected = match self {
             Self::Off => {
                 let (client, connection) = config.connect(NoTls).await.map_err(ConnectFailure::Server)?;

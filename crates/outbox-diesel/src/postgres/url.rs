@@ -6,22 +6,22 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 
 /// A parsed `postgres://` URL.
 #[derive(Clone)]
-pub(super) struct PostgresUrl {
-    pub(super) config: tokio_postgres::Config,
-    pub(super) tls: Option<TlsMode>,
-    pub(super) root_ca: Option<PathBuf>,
+pub(crate) struct PostgresUrl {
+    pub(crate) config: tokio_postgres::Config,
+    pub(crate) tls: Option<TlsMode>,
+    pub(crate) root_ca: Option<PathBuf>,
 }
 
 /// What `sslmode` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TlsMode {
+pub(crate) enum TlsMode {
     Disable,
     VerifyFull,
 }
 
 impl PostgresUrl {
     /// Parses a URL; the error never holds any part of it that could be a password.
-    pub(super) fn parse(url: &str) -> Result<Self, StorageError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, StorageError> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(refused("the database URL does not start with postgres://".to_owned()));
         }
@@ -45,7 +45,7 @@ impl PostgresUrl {
     }
 
     /// User, host, port and database, without the password.
-    pub(super) fn redacted(&self) -> String {
+    pub(crate) fn redacted(&self) -> String {
         use tokio_postgres::config::Host;
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(host)) => host.clone(),
@@ -95,7 +95,7 @@ fn percent_decoded(text: &str) -> Result<String, StorageError> {
     String::from_utf8(bytes).map_err(|_| invalid())
 }
 
-pub(super) fn refused(message: String) -> StorageError {
+pub(crate) fn refused(message: String) -> StorageError {
     StorageError::new(StorageErrorKind::Refused, message)
 }
 

@@ -77,7 +77,7 @@ pub async fn down(
 /// A [`MigrationError`] when the database fails.
 pub async fn status(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
     let versions = Versions::read(conn, &tables.for_backend(Backend::Mysql)).await?;
-    let mut status = status_of(Backend::Mysql, versions.applied);
+    let mut status = status_of(Backend::Mysql.migrations(), versions.applied);
     for row in &mut status {
         row.unfinished = versions.unfinished.filter(|(version, _)| *version == row.version).map(|(_, at)| at);
     }

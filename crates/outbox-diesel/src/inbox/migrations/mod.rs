@@ -1,0 +1,44 @@
+//! The inbox's own migrations: plain SQL in `migrations/inbox/<backend>/NNNN_name/{up,down}.sql`, with a version table of their own,
+//! applied by the runner of the outbox's.
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
+
+#[cfg(feature = "postgres")]
+use outbox_core::ports::{StorageError, StorageErrorKind};
+
+#[cfg(feature = "postgres")]
+use super::InboxTables;
+#[cfg(feature = "postgres")]
+use crate::migrations::{Migration, transactional::Target};
+
+/// The version of the inbox's schema that this program works with: it refuses any other.
+pub const EXPECTED_INBOX_VERSION: i32 = 1;
+
+/// Held messages and dead letters, each counted up to 10,000.
+#[cfg(feature = "postgres")]
+const COUNT_ROWS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM {{held}} LIMIT 10000) AS h), \
+     (SELECT count(*) FROM (SELECT 1 FROM {{dead_letters}} LIMIT 10000) AS d)";
+
+#[cfg(feature = "postgres")]
+fn target<'t>(tables: &'t InboxTables, migrations: &'static [Migration]) -> Target<'t> {
+    Target::new(tables.names(), migrations, super::tables::render, "{{held}}, {{dead_letters}}", COUNT_ROWS)
+}
+
+/// Whether a schema of version `found` is the expected one; if not, what to do.
+#[cfg(feature = "postgres")]
+fn matches_expected(found: i32, tables: &InboxTables) -> Result<(), StorageError> {
+    let versions = tables.versions();
+    let problem = match found {
+        EXPECTED_INBOX_VERSION => return Ok(()),
+        0 => format!("there are no inbox tables ({versions} is missing): run the migrations of outbox_diesel::inbox"),
+        found if found < EXPECTED_INBOX_VERSION => format!(
+            "the inbox schema of {versions} has version {found}, this program needs {EXPECTED_INBOX_VERSION}: run the migrations of \
+             outbox_diesel::inbox"
+        ),
+        found => format!(
+            "the inbox schema of {versions} has version {found}, this program needs {EXPECTED_INBOX_VERSION}: use a newer program"
+        ),
+    };
+    Err(StorageError::new(StorageErrorKind::Refused, problem))
+}

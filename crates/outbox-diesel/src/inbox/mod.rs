@@ -1,0 +1,9 @@
+//! Storage of the inbox: what deduplicating consumers (the crate `outbox-inbox`) keep in the database beside the tables that their
+//! handlers change.
+
+pub mod migrations;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod tables;
+
+pub use tables::{DEFAULT_INBOX_PREFIX, InboxTables};

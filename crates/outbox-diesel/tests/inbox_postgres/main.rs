@@ -1,0 +1,9 @@
+//! The inbox's storage on PostgreSQL against a real server, which `OUTBOX_TEST_POSTGRES_URL` names (`cargo xtask test` sets it).
+#![cfg(all(feature = "inbox", feature = "postgres"))]
+
+mod conformance;
+mod consumers;
+mod database;
+mod dropped;
+mod migrations;
+mod refused_servers;
