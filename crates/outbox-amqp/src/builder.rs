@@ -231,6 +231,11 @@ impl AmqpTransportBuilder {
                 return Err(BuildError::Timeout { field, millis, least_millis });
             }
         }
+        if let Some(millis) = self.expiration.map(|expiration| expiration.as_millis())
+            && millis > u128::from(u32::MAX)
+        {
+            return Err(BuildError::Expiration { millis });
+        }
         if self.source.is_empty() && self.encoder.is_none() {
             return Err(BuildError::Source);
         }

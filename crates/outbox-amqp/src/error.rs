@@ -41,6 +41,12 @@ pub enum BuildError {
         /// The shortest that is taken, in milliseconds.
         least_millis: u128,
     },
+    /// An expiration is longer than the broker takes: it would refuse every message.
+    #[error("expiration is {millis} ms: give a time of at most {} ms, or none", u32::MAX)]
+    Expiration {
+        /// The time as given, in milliseconds.
+        millis: u128,
+    },
     /// A certificate or key is not in PEM form.
     #[error("{field} holds no PEM block {block:?}")]
     Pem {

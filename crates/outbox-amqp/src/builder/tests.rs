@@ -14,6 +14,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (builder().heartbeat(Duration::from_millis(10)), "heartbeat is 10 ms: give a time of at least 1000 ms"),
         (builder().stall_timeout(Duration::ZERO), "stall_timeout is 0 ms"),
         (builder().expiration(Duration::ZERO), "expiration is 0 ms"),
+        (
+            builder().expiration(Duration::from_secs(50 * 24 * 60 * 60)),
+            "expiration is 4320000000 ms: give a time of at most 4294967295 ms",
+        ),
         (builder().exchange("{key}"), "exchange \"{key}\" has the unknown field"),
         (builder().routing_key("{"), "routing_key \"{\" has a '{'"),
         (builder().app_id("a".repeat(300)), "app_id has 300 bytes, the limit is 255"),
