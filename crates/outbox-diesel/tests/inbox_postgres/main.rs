@@ -5,5 +5,6 @@ mod conformance;
 mod consumers;
 mod database;
 mod dropped;
+mod engine;
 mod migrations;
 mod refused_servers;
