@@ -213,11 +213,11 @@ impl Mailbox {
         }
     }
 
-    pub(super) fn lose(&self, partitions: Vec<Partition>) {
+    pub(super) fn lose(&self, partitions: &[Partition]) {
         let mut state = self.state();
         state.owned.retain(|partition, _| !partitions.contains(partition));
-        state.forget_messages(&partitions);
-        self.tell(&mut state, SourceEvent::Lost(partitions));
+        state.forget_messages(partitions);
+        self.tell(&mut state, SourceEvent::Lost(partitions.to_vec()));
     }
 
     /// What is acknowledged and not committed: the offsets that come next.
@@ -286,3 +286,6 @@ fn over() -> SourceError {
     let message = "the kafka subscription is over: subscribe again";
     SourceError::new(outbox_core::inbox::SourceErrorKind::Unavailable, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ enum Stage {
     Asked { deadline: Instant },
     /// The last acknowledgements are committed.
     Committing { deadline: Instant },
+    /// They are lost, and a commit is on its way that librdkafka must not repeat as a member of the next generation: it would set others back.
+    Settling,
 }
 
 impl HandOver {
@@ -93,16 +95,22 @@ impl Worker {
         let partitions = self.forget(&list);
         tracing::warn!(partitions = partitions.len(), "the kafka consumer was put out of its group");
         if !partitions.is_empty() {
-            self.mailbox.lose(partitions);
+            self.mailbox.lose(&partitions);
         }
-        Rebalance::Revoke { list, is_lost: true }.answer(&self.consumer);
+        let rebalance = Rebalance::Revoke { list, is_lost: true };
+        self.hand_over = Some(HandOver { rebalance, partitions, stage: Stage::Settling });
     }
 
     /// `None`: the partitions are gone.
     fn advance(&mut self, mut hand_over: HandOver) -> Option<HandOver> {
         let now = Instant::now();
         let is_over = match hand_over.stage {
-            _ if self.consumer.assignment_lost() => true,
+            Stage::Settling => !self.commits.is_in_flight(),
+            _ if self.consumer.assignment_lost() => {
+                self.mailbox.handed_over(&hand_over.partitions);
+                hand_over.stage = Stage::Settling;
+                !self.commits.is_in_flight()
+            }
             Stage::Asked { deadline } => {
                 let is_late = now >= deadline;
                 if is_late {

@@ -57,6 +57,13 @@ pub(crate) async fn set_max_message_bytes(bootstrap: &str, topic: &str, bytes: u
     .await;
 }
 
+/// `false`: it cannot be created now, for instance because it is still being deleted.
+pub(crate) async fn try_create_topic(bootstrap: &str, topic: &str) -> bool {
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+    let results = admin(bootstrap).create_topics([&new], &AdminOptions::new()).await.expect("an answer");
+    results.into_iter().all(|result| result.is_ok()) && leaders(bootstrap, topic) == Some(1)
+}
+
 pub(crate) async fn delete_topic(bootstrap: &str, topic: &str) {
     let results = admin(bootstrap).delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer");
     for result in results {

@@ -4,4 +4,10 @@
 mod common;
 
 mod conformance;
+mod engine;
+mod faults;
+mod groups;
+mod member;
+mod records;
+mod starts;
 mod topic;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use outbox_core::inbox::Consumer;
 use outbox_kafka::{KafkaSource, KafkaSourceBuilder};
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::common::{broker, unique};
 
@@ -45,6 +48,14 @@ impl Topic {
         self.producer.send(record).map_err(|(error, _)| error).expect("room for a record");
     }
 
+    /// Publishes a record without a value, and with a header that has none.
+    pub(crate) fn publish_tombstone(&self, key: &str) {
+        let headers = OwnedHeaders::new().insert(Header { key: "nothing", value: None::<&str> });
+        let record: BaseRecord<'_, str, [u8]> = BaseRecord::to(&self.name).key(key).headers(headers);
+        self.producer.send(record).map_err(|(error, _)| error).expect("room for a record");
+        self.flush();
+    }
+
     /// Publishes numbers, each of one of `keys` keys.
     pub(crate) fn publish_numbers(&self, numbers: std::ops::Range<usize>, keys: usize) {
         for number in numbers {
@@ -56,4 +67,36 @@ impl Topic {
     pub(crate) fn flush(&self) {
         self.producer.flush(Duration::from_secs(30)).expect("everything is published");
     }
+}
+
+/// The offset that a group has committed.
+pub(crate) async fn committed(group: &Consumer, topic: &str, partition: i32) -> Option<i64> {
+    let (group, topic) = (group.as_str().to_owned(), topic.to_owned());
+    let ask = move || {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker::bootstrap()).set("group.id", group);
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&topic, partition);
+        let answer = consumer.committed_offsets(list, Duration::from_secs(30)).expect("an answer");
+        match answer.find_partition(&topic, partition).expect("the partition").offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
+    };
+    tokio::task::spawn_blocking(ask).await.expect("no panic")
+}
+
+/// Commits an offset of partition 0 for a group without members, as an operator does.
+pub(crate) async fn commit(group: &Consumer, topic: &str, offset: i64) {
+    let (group, topic) = (group.as_str().to_owned(), topic.to_owned());
+    let commit = move || {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker::bootstrap()).set("group.id", group).set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, 0, Offset::Offset(offset)).expect("an offset");
+        consumer.commit(&list, CommitMode::Sync).expect("the offset is committed");
+    };
+    tokio::task::spawn_blocking(commit).await.expect("no panic");
 }
