@@ -43,6 +43,7 @@ const LOOK: &str = "WITH parked AS MATERIALIZED (SELECT p.ordering_key FROM {{pa
     WHERE h.consumer = $1), pg_current_xact_id_if_assigned()::text";
 
 type Look = (Nullable<Binary>, Nullable<BigInt>, Nullable<Text>);
+type LookRow = (Option<Vec<u8>>, Option<i64>, Option<String>);
 
 pub(super) async fn admit(
     transaction: &mut PostgresInboxTransaction,
@@ -57,7 +58,7 @@ pub(super) async fn admit(
     let keys: Vec<&[u8]> = keys.into_iter().map(OrderingKey::as_bytes).collect();
     let binds = (bind::<Text, _>(transaction.consumer.as_str()), bind::<Array<Binary>, _>(keys));
     let look = Sql::<_, Look>::new(&transaction.statements.admitting.look, binds);
-    let rows: Vec<(Option<Vec<u8>>, Option<i64>, Option<String>)> = transaction.session.load(WHAT, look).await?;
+    let rows: Vec<LookRow> = transaction.session.load(WHAT, look).await?;
     let (mut parked, mut horizon) = (BTreeSet::new(), None);
     for row in rows {
         match row {
