@@ -51,6 +51,7 @@ impl InboxTables {
         render(&self.tables, sql)
     }
 
+    #[cfg(feature = "postgres")]
     pub(super) fn names(&self) -> &Tables {
         &self.tables
     }

@@ -18,14 +18,15 @@ pub(crate) struct Target<'t> {
     pub(super) migrations: &'static [Migration],
     /// Replaces the tokens of a migration by names.
     pub(super) render: fn(&Tables, &str) -> String,
-    /// Tables whose rows must not get lost by going down.
+    /// Tables whose rows must not get lost by going down: locked where the transaction's own lock does not keep writers away.
+    #[cfg(feature = "postgres")]
     pub(super) kept: &'static str,
     /// Counts them: two numbers, each up to 10,000.
     pub(super) count: &'static str,
 }
 
 impl<'t> Target<'t> {
-    #[cfg(feature = "inbox")]
+    #[cfg(all(feature = "inbox", feature = "postgres"))]
     pub(crate) fn new(
         tables: &'t Tables,
         migrations: &'static [Migration],
@@ -41,6 +42,7 @@ impl<'t> Target<'t> {
             tables,
             migrations: backend.migrations(),
             render: Tables::render,
+            #[cfg(feature = "postgres")]
             kept: "{{messages}}, {{dead_letters}}",
             count: COUNT_ROWS,
         }
