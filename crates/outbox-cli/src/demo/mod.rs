@@ -10,7 +10,9 @@ mod tally;
 mod verify;
 mod writers;
 
-use anyhow::{Result, bail};
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use uuid::Uuid;
 
@@ -40,6 +42,10 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "URL")]
     amqp: Option<String>,
 
+    /// PEM file with an authority to trust besides the public ones, for amqps://
+    #[arg(long, value_name = "FILE", requires = "amqp")]
+    amqp_ca: Option<PathBuf>,
+
     /// Events to commit
     #[arg(long, value_name = "EVENTS", default_value = "20000")]
     events: u64,
@@ -61,6 +67,8 @@ pub(crate) struct Demo {
 struct Plan {
     database: Option<Database>,
     broker: Option<BrokerAddress>,
+    /// Of the authority to trust for `amqps://`.
+    amqp_ca_pem: Option<String>,
     work: Work,
     /// Unique to the run: table and topic names start with it.
     prefix: String,
@@ -89,6 +97,9 @@ impl Demo {
         if let Some(broker) = &broker {
             broker.collect_secrets(secrets);
         }
+        let read_ca =
+            |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("--amqp-ca: {}", file.display()));
+        let amqp_ca_pem = self.amqp_ca.as_ref().map(read_ca).transpose()?;
         let (most, whose) = if broker.is_none() {
             (MOCK_MAX_EVENTS, "the in-process broker holds")
         } else {
@@ -100,6 +111,7 @@ impl Demo {
         Ok(Plan {
             database,
             broker,
+            amqp_ca_pem,
             work: Work { writers: self.writers, events: self.events, orders: self.orders, rate: self.rate },
             prefix: format!("demo_{:08x}_", (Uuid::new_v4().as_u128() >> 96) as u32),
         })

@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) async fn run(plan: Plan) -> Result<bool> {
     let (database, folder) = database(&plan)?;
     let interrupt = Interrupt::listen(farewell(&plan, folder.as_ref()))?;
-    let broker = broker::open(plan.broker.as_ref(), &plan.prefix).await?;
+    let broker = broker::open(plan.broker.as_ref(), plan.amqp_ca_pem.as_deref(), &plan.prefix).await?;
     let result = match shop::open(&database, &plan.prefix).await {
         Ok(shop) => {
             greet(&plan, &database, &*broker);

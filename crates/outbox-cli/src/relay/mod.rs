@@ -37,6 +37,10 @@ pub(crate) struct RelayCommand {
     #[arg(long, env = "OUTBOX__LISTEN")]
     listen: bool,
 
+    /// MySQL and MariaDB: the longest that a statement which inserts messages may take; their order rests on it. 250ms unless set, 50ms to 30s
+    #[arg(long, value_name = "TIME", env = "OUTBOX__VISIBILITY_MARGIN", value_parser = duration)]
+    visibility_margin: Option<Duration>,
+
     /// End when nothing is pending but messages that wait for their time
     #[arg(long, visible_alias = "once")]
     drain: bool,
@@ -73,8 +77,11 @@ impl RelayCommand {
         if self.listen && !matches!(database, Database::Postgres(_)) {
             bail!("--listen: only PostgreSQL has NOTIFY; the relay polls, or is woken in the same program");
         }
+        if self.visibility_margin.is_some() && !matches!(database, Database::Mysql(_)) {
+            bail!("--visibility-margin: only MySQL and MariaDB have one; no order rests on time elsewhere");
+        }
         let interrupt = Interrupt::listen(|| {})?;
-        let storage = storage(&database, tables, self.listen).await?;
+        let storage = self.storage(&database, tables).await?;
         let shards = storage.check().await.context("the database cannot be used")?.shards;
         let relay = Relay::builder_from(storage.clone(), transport).config(config).build()?;
         let progress = Progress::new(relay.handle(), storage, shards, self.progress_interval);
@@ -100,12 +107,20 @@ impl RelayCommand {
         }
         Ok(())
     }
-}
 
-async fn storage(database: &Database, tables: Tables, listen: bool) -> Result<Arc<dyn Storage>> {
-    Ok(match database {
-        Database::Postgres(url) => Arc::new(PostgresStorage::builder(url).tables(tables).listen(listen).build()?),
-        Database::Mysql(url) => Arc::new(MysqlStorage::builder(url).tables(tables).build()?),
-        Database::Sqlite(path) => Arc::new(SqliteStorage::builder(path).tables(tables).connect().await?),
-    })
+    async fn storage(&self, database: &Database, tables: Tables) -> Result<Arc<dyn Storage>> {
+        Ok(match database {
+            Database::Postgres(url) => {
+                Arc::new(PostgresStorage::builder(url).tables(tables).listen(self.listen).build()?)
+            }
+            Database::Mysql(url) => {
+                let mut builder = MysqlStorage::builder(url).tables(tables);
+                if let Some(margin) = self.visibility_margin {
+                    builder = builder.visibility_margin(margin);
+                }
+                Arc::new(builder.build()?)
+            }
+            Database::Sqlite(path) => Arc::new(SqliteStorage::builder(path).tables(tables).connect().await?),
+        })
+    }
 }

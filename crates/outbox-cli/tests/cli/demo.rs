@@ -83,6 +83,13 @@ fn the_demo_verifies_itself_on_sqlite_and_rabbitmq() {
 }
 
 #[test]
+fn the_demo_verifies_itself_on_rabbitmq_with_tls() {
+    let ended =
+        verify_pair(&[], &["--amqp", &service("OUTBOX_TEST_AMQPS"), "--amqp-ca", &service("OUTBOX_TEST_AMQP_CA")]);
+    assert_queue_is_gone(&ended);
+}
+
+#[test]
 fn the_demo_verifies_itself_on_postgres_and_rabbitmq() {
     let database = Database::empty();
     let ended = verify_pair(&["--database", &database.url], &["--amqp", &service("OUTBOX_TEST_AMQP")]);

@@ -39,6 +39,15 @@ fn rows_of_a_plain_insert_arrive_in_order_per_key() {
 }
 
 #[test]
+fn a_relay_with_a_margin_of_its_own_delivers() {
+    let (database, exchange) = (MysqlDatabase::migrated(), Exchange::bound("#"));
+    database.execute(&insert("placed", "7", 1));
+    let ended = run(&[relay(&database, &exchange), vec!["--visibility-margin", "2s", "--drain"]].concat());
+    assert!(ended.status.success(), "{}", ended.everything());
+    assert_eq!(exchange.messages(1)[0].body, "1");
+}
+
+#[test]
 fn the_relay_declares_an_exchange_and_a_queue_when_told() {
     let (database, exchange) = (MysqlDatabase::migrated(), Exchange::named(&unique("cli")));
     database.execute(&insert("placed", "7", 1));

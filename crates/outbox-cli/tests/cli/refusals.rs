@@ -95,6 +95,28 @@ fn absurd_values_name_the_key_the_value_and_what_is_allowed() {
 }
 
 #[test]
+fn a_visibility_margin_belongs_to_mysql_and_has_bounds() {
+    let relay = |url: &str, margin: &str| {
+        run(&["relay", "--database", url, "--kafka", "127.0.0.1:1", "--visibility-margin", margin])
+    };
+    for url in ["sqlite:nowhere/x.db", "postgres://127.0.0.1:1/shop"] {
+        assert_refused(&relay(url, "250ms"), 1, &["--visibility-margin: only MySQL and MariaDB"]);
+    }
+    for margin in ["49ms", "31s"] {
+        let texts = ["visibility_margin", "is not within 50 ms to 30,000 ms"];
+        assert_refused(&relay("mysql://127.0.0.1:1/shop", margin), 1, &texts);
+    }
+}
+
+#[test]
+fn the_demo_takes_an_authority_for_rabbitmq_only() {
+    let ended = run(&["demo", "--amqp-ca", "nowhere/ca.pem"]);
+    assert_refused(&ended, 2, &["--amqp <URL>"]);
+    let ended = run(&["demo", "--amqp", "amqps://127.0.0.1:1/%2f", "--amqp-ca", "nowhere/ca.pem"]);
+    assert_refused(&ended, 1, &["--amqp-ca: nowhere/ca.pem"]);
+}
+
+#[test]
 fn a_value_without_its_unit_is_refused_and_its_variable_is_named() {
     let arguments = ["relay", "--database", "sqlite:x.db", "--kafka", "127.0.0.1:1"];
     let ended = outbox(&arguments).env("OUTBOX__POLLING_INTERVAL", "5").output().expect("the command starts").into();

@@ -59,15 +59,20 @@ pub(super) struct Arrival {
     pub(super) at: Instant,
 }
 
-/// Makes the demo's place on a broker; `None` is a broker in this process. `prefix` is unique to the run.
+/// Makes the demo's place on a broker; `None` is a broker in this process. `amqp_ca_pem` is trusted for `amqps://` besides the
+/// public authorities; `prefix` is unique to the run.
 ///
 /// # Errors
 ///
 /// When the broker cannot be reached or refuses.
-pub(super) async fn open(address: Option<&BrokerAddress>, prefix: &str) -> Result<Box<dyn Broker>> {
+pub(super) async fn open(
+    address: Option<&BrokerAddress>,
+    amqp_ca_pem: Option<&str>,
+    prefix: &str,
+) -> Result<Box<dyn Broker>> {
     Ok(match address {
         None => Box::new(kafka::KafkaBroker::in_process()?),
         Some(BrokerAddress::Kafka(brokers)) => Box::new(kafka::KafkaBroker::real(brokers, prefix).await?),
-        Some(BrokerAddress::Amqp(url)) => Box::new(rabbitmq::RabbitMq::real(url, prefix).await?),
+        Some(BrokerAddress::Amqp(url)) => Box::new(rabbitmq::RabbitMq::real(url, amqp_ca_pem, prefix).await?),
     })
 }

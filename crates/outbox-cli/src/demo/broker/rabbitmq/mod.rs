@@ -11,6 +11,7 @@ use lapin::{
     options::{
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
+    tcp::OwnedTLSConfig,
     types::{AMQPValue, FieldTable},
 };
 use outbox::{AmqpTransport, Transport, amqp::Topology};
@@ -24,6 +25,7 @@ const ALL: &str = "#";
 /// A broker with one exchange and one queue behind it, made for the demo.
 pub(super) struct RabbitMq {
     url: String,
+    ca_pem: Option<String>,
     exchange: String,
     queue: String,
     connection: Connection,
@@ -35,10 +37,11 @@ impl RabbitMq {
     /// # Errors
     ///
     /// When the broker cannot be reached or refuses.
-    pub(super) async fn real(url: &str, prefix: &str) -> Result<Self> {
-        let connection = connect(url, "outbox demo").await?;
+    pub(super) async fn real(url: &str, ca_pem: Option<&str>, prefix: &str) -> Result<Self> {
+        let connection = connect(url, ca_pem, "outbox demo").await?;
         let broker = Self {
             url: url.to_owned(),
+            ca_pem: ca_pem.map(str::to_owned),
             exchange: format!("{prefix}events"),
             queue: format!("{prefix}{AGGREGATE_TYPE}"),
             connection,
@@ -78,12 +81,15 @@ impl Broker for RabbitMq {
     }
 
     fn transport(&self) -> Result<Arc<dyn Transport>> {
-        let transport = AmqpTransport::builder(&self.url).exchange(&self.exchange).topology(Topology::Check).build()?;
-        Ok(Arc::new(transport))
+        let mut builder = AmqpTransport::builder(&self.url).exchange(&self.exchange).topology(Topology::Check);
+        if let Some(pem) = &self.ca_pem {
+            builder = builder.ca_pem(pem.clone());
+        }
+        Ok(Arc::new(builder.build()?))
     }
 
     async fn consumer(&self, tally: Arc<Tally>) -> Result<Box<dyn Consumer>> {
-        let connection = connect(&self.url, "outbox demo consumer").await?;
+        let connection = connect(&self.url, self.ca_pem.as_deref(), "outbox demo consumer").await?;
         Ok(Box::new(consumer::QueueConsumer::start(connection, &self.queue, tally).await?))
     }
 
@@ -96,7 +102,9 @@ impl Broker for RabbitMq {
     }
 }
 
-async fn connect(url: &str, name: &str) -> Result<Connection> {
+async fn connect(url: &str, ca_pem: Option<&str>, name: &str) -> Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    Connection::connect(url, properties).await.context("cannot reach RabbitMQ")
+    let trusted = OwnedTLSConfig { identity: None, cert_chain: ca_pem.map(str::to_owned) };
+    let runtime = lapin::runtime::default_runtime()?;
+    Connection::connect_with_config(url, properties, trusted, runtime).await.context("cannot reach RabbitMQ")
 }
