@@ -31,7 +31,7 @@ pub(super) const IDLE: &str = "WITH held AS MATERIALIZED (SELECT l.transactionid
 /// When to ask for them.
 #[derive(Debug, Default)]
 pub(super) struct IdleTransactions {
-    /// The last read saw transactions running that began before its horizon.
+    /// Transactions may be running that began before the horizon.
     crowded: bool,
     refused: bool,
 }
@@ -57,6 +57,11 @@ impl IdleTransactions {
                 Ok(Listed::default())
             }
         }
+    }
+
+    /// The horizon is a new one: what began before it may still run.
+    pub(super) fn suspect(&mut self) {
+        self.crowded = true;
     }
 
     /// Takes what a read saw.

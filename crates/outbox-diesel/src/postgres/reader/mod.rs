@@ -107,7 +107,10 @@ impl PostgresReader {
             self.shared.advance(last_value, next_xid);
             self.horizon_made = Instant::now();
         }
-        self.horizon = self.shared.horizon();
+        let known = std::mem::replace(&mut self.horizon, self.shared.horizon());
+        if self.horizon != known {
+            self.idle.suspect();
+        }
         if let Some(horizon) = self.horizon {
             self.tracker.advance_horizon(horizon);
         }
