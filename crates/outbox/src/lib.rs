@@ -38,6 +38,43 @@
 //! It is the same with `MysqlOutbox` and `MysqlStorage` or `SqliteOutbox` and `SqliteStorage`, and with `AmqpTransport`: any database goes
 //! with either broker. Before the first run, `outbox migrate up --database URL` (or `migrations`) creates the tables.
 //!
+//! # Consumers
+//!
+//! With the feature `inbox`: a handler's changes in the consumer's own database apply exactly once for each message, whatever the broker
+//! delivers again.
+//!
+#![cfg_attr(all(feature = "inbox", feature = "postgres", feature = "kafka"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "inbox", feature = "postgres", feature = "kafka")), doc = "```text")]
+//! use diesel::prelude::*;
+//! use diesel_async::{AsyncPgConnection, RunQueryDsl};
+//! use outbox::{Delivery, Event, Failure, Inbox, KafkaSource, PostgresInbox};
+//! # diesel::table! { accounts { id -> BigInt, cents -> BigInt, } }
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct OrderPlaced { order_id: i64, total_cents: i64 }
+//!
+//! # impl Event for OrderPlaced {
+//! #     const AGGREGATE_TYPE: &'static str = "order";
+//! #     const EVENT_TYPE: &'static str = "order.placed";
+//! #     fn aggregate_id(&self) -> Option<String> { Some(self.order_id.to_string()) }
+//! # }
+//! // As above: `impl Event for OrderPlaced`, whose `EVENT_TYPE` says which messages the handler gets.
+//! async fn charge(conn: &mut AsyncPgConnection, event: OrderPlaced, _: &Delivery) -> Result<(), Failure> {
+//!     let account = accounts::table.find(event.order_id);
+//!     diesel::update(account).set(accounts::cents.eq(accounts::cents + event.total_cents)).execute(conn).await?;
+//!     Ok(())
+//! }
+//!
+//! # async fn consume(url: &str, brokers: &str, shutdown: impl Future<Output = ()>) -> Result<(), Box<dyn std::error::Error>> {
+//! Inbox::builder(PostgresInbox::connect(url).await?, "billing") // the consumer's name, and its group in Kafka
+//!     .on(charge)
+//!     .source(KafkaSource::new(brokers, ["order"])?)
+//!     .build()?
+//!     .run(shutdown)
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
 //! # The promise
 //!
 //! - **No loss.** An event whose transaction committed is acknowledged by the broker at least once, or sits in a visible state
@@ -45,6 +82,8 @@
 //! - **No ghosts.** An event whose transaction rolled back is never published.
 //! - **Order.** For one ordering key, first deliveries follow the order of the commits.
 //! - **Duplicates** only after a fault, with the same message id: consumers deduplicate on it.
+//! - **Effects.** What a handler of an inbox changes in the inbox's own database applies exactly once, as far back as identities are remembered
+//!   (7 days unless set otherwise).
 //!
 //! # Where things are
 //!
@@ -52,6 +91,7 @@
 //! |---|---|
 //! | typed events and plain messages to append | [`Event`], [`NewMessage`], [`Limits`] |
 //! | the relay, its configuration, statistics and health | [`Relay`], [`RelayConfig`], [`RelayHandle`] |
+//! | a consumer that applies each message once | `Inbox`, `InboxConfig`, `Delivery` and the module `inbox`, with the feature |
 //! | a database or a broker of your own | [`ports`]: implement them, run `outbox-testkit` |
 //! | names of the tables and their SQL | `Tables` and `migrations`, with any database feature |
 //!
@@ -70,6 +110,10 @@
 //! | `kafka-ssl` | TLS to Kafka with OpenSSL |
 //! | `kafka-zstd` | zstd compression on the way to Kafka |
 //! | `amqp` | `AmqpTransport` for RabbitMQ on lapin, TLS included |
+//! | `inbox` | `Inbox`, with `PostgresInbox` where `postgres` is on, and `KafkaSource` where `kafka` is |
+
+#[cfg(feature = "inbox")]
+pub mod inbox;
 
 pub use outbox_core::{
     Event, Headers, InvalidMessage, Limits, Message, NewMessage, Storage, ToMessage, Transport, message, ports,
@@ -93,3 +137,12 @@ pub use outbox_kafka::{self as kafka, KafkaTransport, KafkaTransportBuilder};
 
 #[cfg(feature = "amqp")]
 pub use outbox_amqp::{self as amqp, AmqpTransport, AmqpTransportBuilder};
+
+#[cfg(feature = "inbox")]
+pub use outbox_inbox::{Delivery, Failure, Inbox, InboxConfig, InboxError, InboxHandle, InboxReport};
+
+#[cfg(all(feature = "inbox", feature = "postgres"))]
+pub use outbox_diesel::inbox::postgres::PostgresInbox;
+
+#[cfg(all(feature = "inbox", feature = "kafka"))]
+pub use outbox_kafka::KafkaSource;
