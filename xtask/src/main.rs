@@ -33,7 +33,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Kill and pause relays, restart servers, and account for every event.
+    /// Kill and pause relays or consumers, restart servers, and account for every event.
     Faults(commands::faults::FaultOptions),
     /// Keep PostgreSQL, MariaDB, Apache Kafka and RabbitMQ running in the background.
     Services {

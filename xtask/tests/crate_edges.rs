@@ -10,7 +10,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
     ("outbox-testkit", &["outbox-core", "outbox-inbox"], &[]),
     ("outbox-diesel", &["outbox-core"], &["outbox-inbox", "outbox-testkit"]),
     ("outbox-kafka", &["outbox-core"], &["outbox-inbox", "outbox-testkit"]),
-    ("outbox-amqp", &["outbox-core"], &["outbox-testkit"]),
+    ("outbox-amqp", &["outbox-core"], &["outbox-inbox", "outbox-testkit"]),
     ("outbox-inbox", &["outbox-core"], &["outbox-testkit"]),
     ("outbox", &["outbox-core", "outbox-diesel", "outbox-kafka", "outbox-amqp"], &["outbox-testkit"]),
     ("outbox-cli", &["outbox"], &["outbox-testkit"]),

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Fault runs of the transactional outbox on real services.
+use crate::inbox::{ConsumerOptions, InboxOptions};
+
+/// Fault runs of the transactional outbox and inbox on real services.
 #[derive(Debug, Parser)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -16,6 +18,11 @@ pub(crate) enum Task {
     /// One relay process of such a run.
     #[command(hide = true)]
     Relay(RelayOptions),
+    /// Start servers, a producer and three consumers, inject faults, and verify what was applied.
+    Inbox(InboxOptions),
+    /// One consumer process of such a run.
+    #[command(hide = true)]
+    Consumer(ConsumerOptions),
 }
 
 /// What a run is made of.

@@ -1,79 +1,45 @@
+//! Processes of this very program in another role.
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 use xtask::deadline;
 
-use crate::options::Unroutable;
-
-/// Where the relays of a run find everything.
-#[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
-    pub(crate) database: String,
-    pub(crate) broker: String,
-    pub(crate) unroutable: Unroutable,
-    pub(crate) lease: Duration,
-    pub(crate) max_in_flight: usize,
-    /// Names of the ordering keys.
-    pub(crate) keys: Arc<[String]>,
-    /// Events that are committed at once right before a fault.
-    pub(crate) burst: u64,
-    /// Folder of the relays' logs.
-    pub(crate) folder: PathBuf,
-}
-
-/// A relay process. Dropping it kills it.
+/// A relay or a consumer. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct RelayProcess {
+pub(crate) struct RoleProcess {
     child: Child,
-    /// Held open: its end tells the relay that this program is gone.
+    /// Held open: its end tells the process that this program is gone.
     _lifeline: Option<ChildStdin>,
     name: String,
     output: PathBuf,
 }
 
-/// What a relay says of itself, one line of JSON at a time.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct RelayTally {
-    pub(crate) published: u64,
-    pub(crate) settled: u64,
-    pub(crate) swept: u64,
-    pub(crate) lost_leases: u64,
-    pub(crate) sessions: u64,
-    pub(crate) dead: u64,
-    pub(crate) retried: u64,
-    /// What its health says is wrong.
-    pub(crate) health: Vec<String>,
-}
-
-impl RelayProcess {
-    /// Starts a relay: this very program in its other role. Must be called from the main thread, whose end ends the relay.
-    pub(crate) fn start(name: &str, surroundings: &Surroundings) -> Result<Self> {
+impl RoleProcess {
+    /// Starts this program as `arguments` say, with its log in `folder`. Must be called from the main thread, whose end ends the process.
+    pub(crate) fn start(name: &str, folder: &Path, arguments: &[String]) -> Result<Self> {
         let program = std::env::current_exe().context("this program's own path")?;
-        let output = surroundings.folder.join(format!("{name}.stats"));
-        let log = File::create(surroundings.folder.join(format!("{name}.log"))).context("the log of a relay")?;
+        let output = folder.join(format!("{name}.stats"));
+        let log = File::create(folder.join(format!("{name}.log"))).with_context(|| format!("the log of {name}"))?;
         let mut child = Command::new(program)
-            .args(["relay", "--name", name, "--database", &surroundings.database, "--broker", &surroundings.broker])
-            .args(["--unroutable", unroutable(surroundings.unroutable)])
-            .args(["--lease", &format!("{}ms", surroundings.lease.as_millis())])
-            .args(["--max-in-flight", &surroundings.max_in_flight.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(File::create(&output).context("the statistics of a relay")?)
+            .stdout(File::create(&output).with_context(|| format!("the statistics of {name}"))?)
             .stderr(log)
             .spawn()
-            .context("a relay cannot be started")?;
+            .with_context(|| format!("{name}: cannot be started"))?;
         let lifeline = child.stdin.take();
         Ok(Self { child, _lifeline: lifeline, name: name.to_owned(), output })
     }
 
-    /// The name in the relays' table.
+    /// Its name: of its logs, and where it has one in the database, there.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -99,12 +65,23 @@ impl RelayProcess {
         }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        let status = self.child.try_wait().with_context(|| format!("{}: cannot be looked at", self.name))?;
+        Ok(status.is_some())
+    }
+
     /// Asks it to drain and waits for its end.
     pub(crate) fn shut_down(&mut self, limit: Duration) -> Result<()> {
         self.check()?;
         self.signal(Signal::TERM)?;
+        self.drained(limit)
+    }
+
+    /// Waits for the end of a process that was asked to drain.
+    pub(crate) fn drained(&mut self, limit: Duration) -> Result<()> {
         let child = &mut self.child;
-        let status = deadline::wait("the relay drains", limit, || Ok(child.try_wait()?))?;
+        let status = deadline::wait(&format!("{} drains", self.name), limit, || Ok(child.try_wait()?))?;
         if !status.success() {
             bail!("{} drained badly: {status}; see its log", self.name);
         }
@@ -112,12 +89,12 @@ impl RelayProcess {
     }
 
     /// The last numbers that it wrote; zeros when it never did.
-    pub(crate) fn tally(&self) -> RelayTally {
+    pub(crate) fn tally<T: DeserializeOwned + Default>(&self) -> T {
         last_tally(&self.output)
     }
 }
 
-impl Drop for RelayProcess {
+impl Drop for RoleProcess {
     fn drop(&mut self) {
         // Both fail only when it has ended and was collected.
         let _ = self.child.kill();
@@ -125,16 +102,8 @@ impl Drop for RelayProcess {
     }
 }
 
-/// The policy as an argument.
-fn unroutable(policy: Unroutable) -> &'static str {
-    match policy {
-        Unroutable::Pause => "pause",
-        Unroutable::Reject => "reject",
-    }
-}
-
 /// A line may be cut off by the end of its writer, so the last whole one counts.
-fn last_tally(path: &Path) -> RelayTally {
+fn last_tally<T: DeserializeOwned + Default>(path: &Path) -> T {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().rev().find_map(|line| serde_json::from_str(line).ok()).unwrap_or_default()
 }

@@ -1,8 +1,4 @@
-use std::{
-    io::{Read, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use outbox::{
@@ -14,15 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     broker::EXCHANGE,
     options::{RelayOptions, Unroutable},
-    process::RelayTally,
+    role,
+    surroundings::RelayTally,
 };
-
-const TALLY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One relay process, until SIGTERM or the end of its parent.
 pub(crate) fn run(options: RelayOptions) -> Result<()> {
-    end_with_parent()?;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    role::begin()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(relay(options))
 }
@@ -76,7 +70,7 @@ fn transport(options: &RelayOptions) -> Result<Arc<dyn Transport>> {
 
 async fn report(handle: &RelayHandle) -> anyhow::Error {
     loop {
-        tokio::time::sleep(TALLY_INTERVAL).await;
+        tokio::time::sleep(role::TALLY_INTERVAL).await;
         if let Err(error) = write_tally(handle) {
             return error;
         }
@@ -95,22 +89,5 @@ fn write_tally(handle: &RelayHandle) -> Result<()> {
         retried: stats.retried,
         health: handle.health().reasons.iter().map(ToString::to_string).collect(),
     };
-    let mut line = serde_json::to_vec(&tally)?;
-    line.push(b'\n');
-    std::io::stdout().write_all(&line).context("statistics")
-}
-
-/// No relay may outlive the run, however that ends.
-fn end_with_parent() -> Result<()> {
-    // A stopped process cannot notice anything: only the kernel can end it.
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .context("the signal of the parent's death")?;
-    std::thread::Builder::new().name("lifeline".into()).spawn(|| {
-        let mut nothing = [0];
-        // Nobody writes to it, so a return means the end of the other side.
-        let _ = std::io::stdin().read(&mut nothing);
-        std::process::exit(1);
-    })?;
-    Ok(())
+    role::say(&tally)
 }

@@ -1,26 +1,25 @@
 use std::{
-    fs,
-    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::{RngExt as _, SeedableRng, rngs::StdRng};
 use tokio::runtime::Runtime;
-use xtask::{deadline, folders, interrupt};
+use xtask::{deadline, interrupt};
 
 use crate::{
     broker::Read,
     database, events,
     faults::{Injected, Stage},
+    logs,
     options::{BrokerKind, RunOptions, Unroutable},
     pace::Pace,
     plan::{self, Step},
-    process::{RelayTally, Surroundings},
     report,
     servers::Servers,
+    surroundings::{RelayTally, Surroundings},
     verify::{self, Findings},
     writers::{WriterTally, Writers},
 };
@@ -55,19 +54,19 @@ pub(crate) struct Outcome {
 pub(crate) fn run(options: &RunOptions) -> Result<bool> {
     interrupt::listen()?;
     let seed = options.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000));
-    let folder = folder()?;
+    let folder = logs::create()?;
     println!("seed {seed}; logs of the relays: {}", folder.display());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = measure(options, seed, &runtime, &folder)?;
     let passed = report::print(&outcome)?;
     if passed {
-        fs::remove_dir_all(&folder).context("the logs of the relays")?;
+        logs::remove(&folder)?;
     }
     Ok(passed)
 }
 
 fn measure(options: &RunOptions, seed: u64, runtime: &Runtime, folder: &std::path::Path) -> Result<Outcome> {
-    let servers = Servers::start(options)?;
+    let servers = Servers::start(options.database, options.broker)?;
     let database = servers.database_url(runtime)?;
     let strays = if options.broker == BrokerKind::Rabbitmq { events::STRAYS } else { 0 };
     let keys: Arc<[String]> = events::keys(strays).into();
@@ -152,10 +151,4 @@ fn drained(stage: &mut Stage<'_>, runtime: &Runtime, database: &str) -> Result<(
         let pending = runtime.block_on(async { database::connect(database).await?.pending_up_to(i64::MAX).await })?;
         Ok((pending == 0).then_some(()))
     })
-}
-
-fn folder() -> Result<PathBuf> {
-    let folder = folders::target().join("faults").join(std::process::id().to_string());
-    fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
-    Ok(folder)
 }

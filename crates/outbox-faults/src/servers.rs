@@ -20,18 +20,18 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn start(options: &RunOptions) -> Result<Self> {
+    pub(crate) fn start(database: DatabaseKind, broker: BrokerKind) -> Result<Self> {
         let mut services = Services::start_own()?;
         // The others would only take memory and time from the run.
-        match options.database {
+        match database {
             DatabaseKind::Postgres => services.mysql.stop()?,
             DatabaseKind::Mysql => services.postgres.stop()?,
         }
-        match options.broker {
+        match broker {
             BrokerKind::Kafka => services.rabbitmq.stop()?,
             BrokerKind::Rabbitmq => services.kafka.stop()?,
         }
-        Ok(Self { services, database: options.database, broker: options.broker })
+        Ok(Self { services, database, broker })
     }
 
     /// URL of the database, which exists when this returns.
@@ -98,12 +98,11 @@ impl Servers {
         }
     }
 
-    /// Runs `rabbitmqctl` on the node.
-    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> Result<()> {
+    /// Runs `rabbitmqctl` on the node; what it printed.
+    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> Result<String> {
         let mut words = self.services.rabbitmq.rabbitmqctl().split_whitespace();
         let mut command = Command::new(words.next().context("no rabbitmqctl")?);
         command.args(words).args(arguments);
-        run::quiet(&mut command, CONTROL_LIMIT).context("rabbitmqctl")?;
-        Ok(())
+        run::quiet(&mut command, CONTROL_LIMIT).context("rabbitmqctl")
     }
 }

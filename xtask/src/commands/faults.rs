@@ -1,5 +1,5 @@
 //! `cargo xtask faults`: relays and servers are killed, paused and restarted while writers commit, and every event is
-//! accounted for.
+//! accounted for. With `--inbox` consumers are, and what they applied is counted.
 
 use std::process::Command;
 
@@ -12,7 +12,23 @@ use crate::{folders, run, stages::Stages};
 /// What a fault run is made of. The program's own help says what each means.
 #[derive(Debug, Clone, Args)]
 pub struct FaultOptions {
-    /// Events that the writers commit, at least
+    /// Run consumers of the inbox instead of relays: what goes wrong with them
+    #[arg(
+        long,
+        value_name = "SCENARIO",
+        num_args = 0..=1,
+        default_missing_value = "redeliveries",
+        value_parser = ["redeliveries", "deadlocks", "storm"],
+        conflicts_with_all = ["lease", "unroutable"]
+    )]
+    pub inbox: Option<String>,
+    /// How long consumers join and leave in a storm, in seconds
+    #[arg(long, requires = "inbox", default_value_t = 60)]
+    pub seconds: u64,
+    /// Consumers store and acknowledge messages first, and process them from the table
+    #[arg(long, requires = "inbox")]
+    pub durable: bool,
+    /// Events that the writers commit, at least; with `--inbox` messages
     #[arg(long, default_value_t = 100_000)]
     pub events: u64,
     /// Replays the faults of an earlier run
@@ -62,11 +78,21 @@ pub(super) fn stages_of(stages: &mut Stages, options: &FaultOptions, profile: Pr
     stages.run("build fault runs", || {
         run::succeed(run::cargo().args(["build", "--locked", "--package", "outbox-faults", argument]))
     })?;
-    stages.run(&format!("faults on {} and {}", options.database, options.broker), || {
+    let name = options.inbox.as_ref().map_or("faults".to_owned(), |scenario| format!("inbox, {scenario},"));
+    stages.run(&format!("{name} on {} and {}", options.database, options.broker), || {
         let mut program = Command::new(folders::target().join(folder).join("outbox-faults"));
-        program.args(["run", "--events", &options.events.to_string(), "--lease", &options.lease]);
+        match &options.inbox {
+            None => {
+                program.args(["run", "--events", &options.events.to_string(), "--lease", &options.lease]);
+                program.args(["--unroutable", &options.unroutable]);
+            }
+            Some(scenario) => {
+                program.args(["inbox", "--scenario", scenario, "--messages", &options.events.to_string()]);
+                program.args(["--seconds", &options.seconds.to_string()]);
+                program.args(options.durable.then_some("--durable"));
+            }
+        }
         program.args(["--database", &options.database, "--broker", &options.broker]);
-        program.args(["--unroutable", &options.unroutable]);
         if let Some(seed) = options.seed {
             program.args(["--seed", &seed.to_string()]);
         }

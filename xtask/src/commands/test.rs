@@ -16,6 +16,14 @@ use crate::{
 /// The fault runs that are part of the tests, with one fault of each kind: database, broker, events. RabbitMQ has more faults, which
 /// bring events of their own.
 const FAULT_RUNS: [(&str, &str, u64); 2] = [("postgres", "kafka", 10_000), ("mysql", "rabbitmq", 5_000)];
+/// The same of the inbox: scenario, database, broker, messages.
+const INBOX_RUNS: [(&str, &str, &str, u64); 3] = [
+    ("redeliveries", "postgres", "kafka", 10_000),
+    ("deadlocks", "postgres", "kafka", 3_000),
+    ("storm", "postgres", "kafka", 10_000),
+];
+/// How long consumers join and leave there.
+const STORM_SECONDS: u64 = 10;
 /// The shortest lease that people would use in production, so that take-overs do not take long.
 const FAULT_RUN_LEASE: &str = "3s";
 
@@ -53,11 +61,19 @@ fn stages_of(stages: &mut Stages, arguments: &[String]) -> Result<()> {
         return tested;
     }
     tested?;
-    FAULT_RUNS.into_iter().try_for_each(|run| faults::stages_of(stages, &fault_run(run), Profile::Dev))
+    let runs = FAULT_RUNS.into_iter().map(fault_run).chain(INBOX_RUNS.into_iter().map(inbox_run));
+    runs.into_iter().try_for_each(|run| faults::stages_of(stages, &run, Profile::Dev))
+}
+
+fn inbox_run((scenario, database, broker, messages): (&str, &str, &str, u64)) -> FaultOptions {
+    FaultOptions { inbox: Some(scenario.to_owned()), ..fault_run((database, broker, messages)) }
 }
 
 fn fault_run((database, broker, events): (&str, &str, u64)) -> FaultOptions {
     FaultOptions {
+        inbox: None,
+        seconds: STORM_SECONDS,
+        durable: false,
         events,
         seed: None,
         lease: FAULT_RUN_LEASE.to_owned(),

@@ -13,12 +13,12 @@ use uuid::Uuid;
 use crate::{events::Body, verify::Record};
 
 /// Partitions of the topic.
-const PARTITIONS: i32 = 8;
+pub(crate) const PARTITIONS: i32 = 8;
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Creates the topic. Its records carry the time at which the *broker* appended them.
-pub(super) async fn create(brokers: &str, topic: &str) -> Result<()> {
+pub(crate) async fn create(brokers: &str, topic: &str) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let new =
         NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");

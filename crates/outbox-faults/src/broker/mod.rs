@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
+pub(crate) use kafka::{PARTITIONS, create as create_topic};
 pub(crate) use rabbitmq::{EXCHANGE, QUEUE, Queue};
 
 use crate::{events::AGGREGATE_TYPE, options::Unroutable, verify::Record};

@@ -125,7 +125,7 @@ impl Drop for Queue {
 }
 
 /// A connection without any code of the product, and a channel on it.
-pub(super) async fn connect(url: &str) -> Result<(Connection, Channel)> {
+pub(crate) async fn connect(url: &str) -> Result<(Connection, Channel)> {
     let connecting = async {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;

@@ -21,8 +21,9 @@ use crate::{
     leases::{self, Holding},
     pace::Pace,
     plan::{Fault, Step},
-    process::{RelayProcess, RelayTally, Surroundings},
+    process::RoleProcess,
     servers::Servers,
+    surroundings::{RelayTally, Surroundings},
     writers,
 };
 
@@ -62,7 +63,7 @@ pub(crate) struct Stage<'a> {
     servers: Servers,
     broker: Broker,
     surroundings: Surroundings,
-    relays: Vec<RelayProcess>,
+    relays: Vec<RoleProcess>,
     /// Relays started so far; part of their names.
     started: usize,
     /// Sum of what ended relays said of themselves.
@@ -96,7 +97,7 @@ impl<'a> Stage<'a> {
 
     /// Fails when a relay has ended by itself.
     pub(crate) fn check(&mut self) -> Result<()> {
-        self.relays.iter_mut().try_for_each(RelayProcess::check)
+        self.relays.iter_mut().try_for_each(RoleProcess::check)
     }
 
     /// Injects one fault and waits until it has run its course.
@@ -191,9 +192,9 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn start_relay(&mut self) -> Result<RelayProcess> {
+    fn start_relay(&mut self) -> Result<RoleProcess> {
         self.started += 1;
-        RelayProcess::start(&format!("relay-{}", self.started), &self.surroundings)
+        self.surroundings.start_relay(&format!("relay-{}", self.started))
     }
 }
 

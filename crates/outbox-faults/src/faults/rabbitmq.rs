@@ -13,7 +13,8 @@ use crate::{
     broker::QUEUE,
     events::{AGGREGATE_TYPE, BURST, KEYS, STRAY_TYPE, STRAYS},
     plan::Step,
-    process::RelayProcess,
+    process::RoleProcess,
+    surroundings::RelayTally,
     writers,
 };
 
@@ -54,21 +55,21 @@ impl Stage<'_> {
 
     /// What the relays do while the broker takes nothing: nothing, and they say so.
     fn blocked(&mut self) -> Result<(Option<String>, Vec<String>)> {
-        let retried = self.sum(|relay| relay.tally().retried);
+        let retried = self.sum(|relay| relay.retried);
         self.commit_burst(self.surroundings.burst)?;
         let health = self.wait_for_health(|reason| reason.contains("memory") || reason.contains("block"), true)?;
         thread::sleep(LATE_CONFIRMS);
-        let published = self.sum(|relay| relay.tally().published);
+        let published = self.sum(|relay| relay.published);
         self.last(LASTS)?;
         let mut wrong = Vec::new();
         if health.is_none() {
             wrong.push("the health of a relay did not speak of the alarm".to_owned());
         }
-        let published_meanwhile = self.sum(|relay| relay.tally().published).saturating_sub(published);
+        let published_meanwhile = self.sum(|relay| relay.published).saturating_sub(published);
         if published_meanwhile > 0 {
             wrong.push(format!("{published_meanwhile} messages count as published during the alarm"));
         }
-        let retried = self.sum(|relay| relay.tally().retried).saturating_sub(retried);
+        let retried = self.sum(|relay| relay.retried).saturating_sub(retried);
         self.no_attempt_burned(retried, &mut wrong)?;
         Ok((health, wrong))
     }
@@ -76,7 +77,7 @@ impl Stage<'_> {
     /// Takes the binding of the strays away, lets a burst with strays come, and puts it back.
     pub(super) fn unroutable(&mut self, step: Step) -> Result<Injected> {
         self.caught_up()?;
-        let retried = self.sum(|relay| relay.tally().retried);
+        let retried = self.sum(|relay| relay.retried);
         let begun_at_ms = now_ms();
         self.runtime.block_on(self.broker.queue()?.unbind_strays())?;
         let strays = self.commit_burst(self.surroundings.burst)? * STRAYS as u64 / KEYS as u64;
@@ -96,7 +97,7 @@ impl Stage<'_> {
         if waiting != strays {
             wrong.push(format!("{waiting} of {strays} unroutable messages wait: the others count as published"));
         }
-        let retried = self.sum(|relay| relay.tally().retried).saturating_sub(retried);
+        let retried = self.sum(|relay| relay.retried).saturating_sub(retried);
         self.no_attempt_burned(retried, &mut wrong)?;
         self.runtime.block_on(self.broker.queue()?.bind_strays())?;
         let possible_at_ms = now_ms();
@@ -107,7 +108,7 @@ impl Stage<'_> {
     /// Limits the queue and slows its consumer down, so that a burst is refused in part until it has drained.
     pub(super) fn overflow(&mut self, step: Step) -> Result<Injected> {
         self.caught_up()?;
-        let retried = self.sum(|relay| relay.tally().retried);
+        let retried = self.sum(|relay| relay.retried);
         let size = self.surroundings.burst.max(OVERFLOW_EVENTS);
         let limit = format!("{{\"max-length\": {}}}", size / OVERFLOW_PART);
         let begun_at_ms = now_ms();
@@ -117,7 +118,7 @@ impl Stage<'_> {
         self.commit_burst(size)?;
         let refused = deadline::wait("the queue refuses messages", HEALTH_LIMIT, || {
             self.check()?;
-            let refused = self.sum(|relay| relay.tally().retried).saturating_sub(retried);
+            let refused = self.sum(|relay| relay.retried).saturating_sub(retried);
             Ok((refused > 0).then_some(()))
         });
         let possible_at_ms = now_ms();
@@ -127,7 +128,7 @@ impl Stage<'_> {
         self.runtime.block_on(self.broker.queue()?.wait_until_empty(RECOVERY_LIMIT))?;
         self.servers.rabbitmqctl(&["clear_policy", POLICY])?;
         let wrong = refused.err().map(|error| format!("{error:#}")).into_iter().collect();
-        let refused = self.sum(|relay| relay.tally().retried).saturating_sub(retried);
+        let refused = self.sum(|relay| relay.retried).saturating_sub(retried);
         let health = Some(format!("{refused} messages were refused and sent again"));
         Ok(Injected { health, wrong, ..Injected::of_server(step, begun_at_ms, possible_at_ms) })
     }
@@ -179,11 +180,11 @@ impl Stage<'_> {
         self.check()
     }
 
-    fn sum(&self, number: impl Fn(&RelayProcess) -> u64) -> u64 {
-        self.relays.iter().map(number).sum()
+    fn sum(&self, number: impl Fn(RelayTally) -> u64) -> u64 {
+        self.relays.iter().map(|relay| number(relay.tally())).sum()
     }
 }
 
-fn reason(relay: &RelayProcess, wanted: &impl Fn(&str) -> bool) -> Option<String> {
-    relay.tally().health.into_iter().find(|reason| wanted(reason))
+fn reason(relay: &RoleProcess, wanted: &impl Fn(&str) -> bool) -> Option<String> {
+    relay.tally::<RelayTally>().health.into_iter().find(|reason| wanted(reason))
 }
