@@ -117,11 +117,14 @@ impl Driver {
     /// Hands over what waits for a line and may go, and opens its channel when it has none.
     fn feed(&mut self, number: usize) {
         let line = &mut self.lines[number];
+        if let Some(channel) = line.take_worn(self.now) {
+            self.steps.push(step::close(number, channel));
+        }
         if matches!(line.state, LineState::Closed) && !line.waiting.is_empty() {
             line.state = LineState::Opening;
             self.steps.push(step::open(number, self.connection.clone()));
         }
-        while let Some((channel, parcel)) = line.next() {
+        while let Some((channel, parcel)) = line.next(self.now) {
             let Parcel { label, properties, body, .. } = parcel;
             let address = label.address.clone();
             let message = line.confirms.publish(label.id, label);
@@ -132,7 +135,7 @@ impl Driver {
     fn on_step(&mut self, done: StepDone) -> Result<(), Lost> {
         let number = match done {
             StepDone::Opened { line, result: Ok(channel) } => {
-                self.lines[line].state = LineState::Open(channel);
+                self.lines[line].open(channel, self.now);
                 line
             }
             StepDone::Opened { result: Err(error), .. } => {
@@ -146,6 +149,7 @@ impl Driver {
                 self.failed(line, message, &error)?;
                 line
             }
+            StepDone::Closed { line } => line,
             StepDone::Nonsense { what } => return Err(lost(what.to_owned())),
             StepDone::Marker { line } => {
                 self.settle(line);

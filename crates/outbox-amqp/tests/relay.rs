@@ -4,12 +4,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::broker::{Observer, header, uri};
+use common::broker::{Observer, header, rabbitmqctl, uri};
 use common::running::{Running, append, everything_is_settled};
 use common::unique;
 use lapin::types::{AMQPValue, FieldTable};
 use outbox_amqp::{
-    AmqpTransport, AmqpTransportBuilder, CloudEvents, Destination, Encoder, Publication, Topology, Unroutable,
+    AmqpTransport, AmqpTransportBuilder, CloudEvents, Declaration, Destination, Encoder, Publication, Topology,
+    Unroutable,
 };
 use outbox_core::Message;
 use outbox_core::relay::HealthReason;
@@ -171,6 +172,51 @@ async fn a_queue_that_is_full_and_emptied_again_gets_everything_in_order() {
             "key {key}"
         );
     }
+    observer.delete_exchange(&name).await;
+}
+
+/// A policy of this test alone, cleared with this value.
+struct Policy(String);
+
+impl Policy {
+    fn limit(queue: &str, max_length: usize) -> Self {
+        let definition = format!(r#"{{"max-length": {max_length}, "overflow": "reject-publish"}}"#);
+        rabbitmqctl(&["set_policy", queue, &format!("^{queue}$"), &definition, "--apply-to", "queues"]);
+        Self(queue.to_owned())
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        rabbitmqctl(&["clear_policy", &self.0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_queue_whose_limit_was_taken_away_gets_the_rest_through_the_same_connection() {
+    let (observer, name) = (Observer::connect().await, unique("unlimited"));
+    let policy = Policy::limit(&name, 10);
+    let storage = MemoryStorage::new(4);
+    for n in 0..50 {
+        append(&storage, &name, &format!("{}", n % 20), n);
+    }
+    // an exclusive queue, as the others here are, cannot be a quorum queue
+    let declared = Topology::Declare(Declaration::new().quorum_queue(&name, "#"));
+    let relay = Running::start(&storage, builder().topology(declared).build().expect("a transport"));
+    common::eventually("the queue is full and refuses", || async {
+        append(&storage, &name, "20", 50);
+        (relay.handle.stats().retried > 0).then_some(())
+    })
+    .await;
+    drop(policy); // nobody consumes from the queue: it holds more than the limit was
+    everything_is_settled(&storage).await;
+    let stats = relay.stop().await.stats;
+    assert_eq!(stats.dead, 0, "{stats:?}");
+    for (key, arrived) in numbers(&observer, &name).await {
+        let expected = if key == "20" { vec![50] } else { of_key(key.parse().expect("a number"), 20, 50) };
+        assert_eq!(first_deliveries(arrived), expected, "key {key}");
+    }
+    rabbitmqctl(&["delete_queue", &name]);
     observer.delete_exchange(&name).await;
 }
 

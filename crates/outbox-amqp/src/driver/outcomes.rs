@@ -10,13 +10,18 @@ impl Driver {
     pub(super) fn settle(&mut self, number: usize) {
         let Self { shared, sink, lines, watchdog, now, .. } = self;
         let Line { confirms, is_isolated, .. } = &mut lines[number];
+        let mut refused = false;
         confirms.pass_marker(|label: Label, confirmed| {
+            refused |= confirmed == Confirmed::Refused;
             watchdog.settled(&label.route, *now);
             if *is_isolated && confirmed == Confirmed::Taken {
                 shared.suspects.clear(label.id);
             }
             sink.report(label.ticket, outcome(confirmed, &label, shared.unroutable));
         });
+        if refused {
+            lines[number].refused();
+        }
     }
 
     /// The broker closed the channel of a line: what was open on it gets its outcome, and a new channel serves what comes.

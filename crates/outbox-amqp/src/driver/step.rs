@@ -16,6 +16,8 @@ pub(super) type Step = BoxFuture<'static, StepDone>;
 pub(super) enum StepDone {
     /// A channel is open and confirms what is published on it.
     Opened { line: usize, result: lapin::Result<Channel> },
+    /// A channel that was not needed any more is closed.
+    Closed { line: usize },
     /// A message has its confirm, or never will.
     Confirmed { line: usize, message: u64, result: lapin::Result<Receipt> },
     /// Everything of the line that was ready before was looked at.
@@ -38,6 +40,11 @@ pub(super) fn open(line: usize, connection: Arc<Connection>) -> Step {
         Ok(channel)
     };
     open.map(move |result| StepDone::Opened { line, result }).boxed()
+}
+
+/// Closes a channel on which nothing is open. Whether that works is of no interest: the channel is not used again.
+pub(super) fn close(line: usize, channel: Channel) -> Step {
+    async move { drop(channel.close(200, "OK".into()).await) }.map(move |()| StepDone::Closed { line }).boxed()
 }
 
 /// Publishes a message when first polled, and waits for its confirm.
