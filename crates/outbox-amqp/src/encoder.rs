@@ -1,5 +1,5 @@
 use outbox_core::Message;
-use outbox_core::message::CloudEvent;
+use outbox_core::message::{CloudEvent, Sequence};
 
 use crate::Publication;
 
@@ -22,6 +22,7 @@ pub trait Encoder: Send + Sync + 'static {
 /// | `cloudEvents_type` | `event_type` |
 /// | `cloudEvents_time` | `occurred_at`, RFC 3339 in UTC |
 /// | `cloudEvents_subject` | `aggregate_id`, when there is one |
+/// | `cloudEvents_sequence`, `cloudEvents_sequencetype` | what [`NewMessage::sequence`](outbox_core::NewMessage::sequence) says and `Integer`; or see [`with_sequence`](Self::with_sequence) |
 /// | the message's own | as they are; names that start with `cloudEvents_` or `cloudEvents:` are left out |
 ///
 /// `datacontenttype` is the property `content_type`.
@@ -31,12 +32,19 @@ pub trait Encoder: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct CloudEvents {
     source: String,
+    stamps_sequence: bool,
 }
 
 impl CloudEvents {
     /// CloudEvents of one source: a URI reference that names the service. Consumers deduplicate on (source, id).
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into() }
+        Self { source: source.into(), stamps_sequence: false }
+    }
+
+    /// Stamps each message that has no sequence of its own with its place in the outbox, as `cloudEvents_sequence`. The numbers of a key grow, with gaps: a
+    /// consumer can tell a stale message by them, and not a missing one.
+    pub fn with_sequence(self) -> Self {
+        Self { stamps_sequence: true, ..self }
     }
 }
 
@@ -52,6 +60,12 @@ impl Encoder for CloudEvents {
         }
         if let Some(subject) = &message.aggregate_id {
             publication.header("cloudEvents_subject", &**subject);
+        }
+        if let Some(sequence) = publication.take_own_header(Sequence::HEADER) {
+            publication.header("cloudEvents_sequence", sequence);
+            publication.header("cloudEvents_sequencetype", Sequence::CONTIGUOUS);
+        } else if let Some(sequence) = event.sequence().filter(|_| self.stamps_sequence) {
+            publication.header("cloudEvents_sequence", sequence.as_str());
         }
         publication.own_headers(|name| {
             let start = name.get(..12).unwrap_or_default();
@@ -142,6 +156,22 @@ mod tests {
         assert!(headers.contains(&("traceparent".to_owned(), "00-a".to_owned())));
         assert!(headers.contains(&("n".to_owned(), "1".to_owned())));
         assert_eq!(headers.len(), 5 + 2);
+    }
+
+    #[test]
+    fn a_sequence_is_stamped_when_wanted_and_that_of_the_writer_goes_first() {
+        let mut message = message("order", Some("7"));
+        message.seq = 17;
+        let of = |encoder: &CloudEvents, message: &Message| {
+            let headers = headers_of(encoder, message).into_iter();
+            headers.filter(|(name, _)| name.contains("sequence")).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&CloudEvents::new("/shop"), &message), []);
+        let encoder = CloudEvents::new("/shop").with_sequence();
+        assert_eq!(of(&encoder, &message), pairs(&[("cloudEvents_sequence", "0000000000000000017")]));
+        message.headers = Headers::from_json(r#"{"outboxsequence":"0000000003"}"#);
+        let own = pairs(&[("cloudEvents_sequence", "0000000003"), ("cloudEvents_sequencetype", "Integer")]);
+        assert_eq!(of(&encoder, &message), own);
     }
 
     #[test]

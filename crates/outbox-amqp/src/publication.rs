@@ -98,6 +98,11 @@ impl Publication {
         }
     }
 
+    /// Takes one of the message's own headers away from [`own_headers`](Self::own_headers).
+    pub fn take_own_header(&mut self, name: &str) -> Option<String> {
+        self.own.remove(name)
+    }
+
     /// Encodes a message.
     ///
     /// # Errors

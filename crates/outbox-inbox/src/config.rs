@@ -51,6 +51,15 @@ pub struct InboxConfig {
     /// How far clocks may be apart: a database clock that jumps by more stops the purge, and a message is taken for older than the retention
     /// by as much early. Default 10 min; 1 s to 1 day.
     pub clock_tolerance: Duration,
+    /// Keys whose sequence numbers are remembered (about 50 bytes each), to tell stale, repeated and missing messages by the numbers that their producers give
+    /// them. `None`: nobody looks at numbers. Default `None`; 1 to 10,000,000.
+    ///
+    /// Numbers are the CloudEvents attributes `sequence` and `sequencetype`, or what [`NewMessage::sequence`](outbox_core::NewMessage::sequence) set. They
+    /// are compared within a key, a source, and one assignment of the partition; what was before the first message of a key is not known, so
+    /// that a loss at a rebalance or a restart is not seen. A missing message is told only where the numbers have no gaps (`sequencetype` is
+    /// `Integer`): those that the relay stamps have. One whose envelope cannot be read is a dead letter and counts as missing.
+    /// It is a report: nothing is held back, and nothing is refused.
+    pub sequence_keys: Option<usize>,
     /// How long work may go on when a partition is taken away. Default 10 s.
     pub revoke_timeout: Duration,
     /// How long a drain at shutdown may take. Default 30 s.
@@ -111,6 +120,7 @@ impl Default for InboxConfig {
             purge_interval: secs(60),
             purge_batch: 1_000,
             clock_tolerance: secs(600),
+            sequence_keys: None,
             revoke_timeout: secs(10),
             shutdown_timeout: secs(30),
             #[cfg(feature = "simulation")]
@@ -142,6 +152,7 @@ impl InboxConfig {
         number("max_message_bytes", self.max_message_bytes, 1024, 1 << 30, "1 KiB to 1 GiB")?;
         number("purge_batch", self.purge_batch, 1, 100_000, "1 to 100000")?;
         number("max_attempts", self.max_attempts as usize, 1, 1_000, "1 to 1000")?;
+        number("sequence_keys", self.sequence_keys.unwrap_or(1), 1, 10_000_000, "1 to 10000000 keys, or none")?;
         time("handler_timeout", self.handler_timeout, ms(1), HOUR, "1 ms to 1 h")?;
         time("statement_timeout", self.statement_timeout, ms(1), HOUR, "1 ms to 1 h")?;
         time("lock_timeout", self.lock_timeout, ms(1), HOUR, "1 ms to 1 h")?;

@@ -1,5 +1,5 @@
 use outbox_core::inbox::{Identity, Incoming, OrderingKey};
-use outbox_core::message::Payload;
+use outbox_core::message::{Payload, Sequence};
 use time::OffsetDateTime;
 
 /// A message as a handler gets it. `Debug` shows no payload and no header values.
@@ -19,6 +19,8 @@ pub struct Delivery {
     pub time: Option<OffsetDateTime>,
     /// The CloudEvents `subject`.
     pub subject: Option<String>,
+    /// Which message of its key it is, when its producer says so.
+    pub sequence: Option<Sequence>,
     /// Failed attempts before this one.
     pub attempts: u32,
     /// The message as it came: partition, position, headers.

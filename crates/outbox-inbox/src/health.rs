@@ -32,13 +32,16 @@ pub enum InboxHealthReason {
     Purge(Arc<str>),
     /// So many dead letters wait for an operator.
     DeadLetters(u64),
+    /// So many messages are missing by their numbers, and did not come late either; since the inbox was started
+    /// ([`InboxConfig::sequence_keys`](crate::InboxConfig::sequence_keys)).
+    Missing(u64),
 }
 
 impl InboxHealthReason {
     fn status(&self) -> HealthStatus {
         match self {
             Self::NotRunning | Self::Stalled(_) | Self::Database(_) | Self::Source(_) => HealthStatus::Unhealthy,
-            Self::Purge(_) | Self::DeadLetters(_) => HealthStatus::Degraded,
+            Self::Purge(_) | Self::DeadLetters(_) | Self::Missing(_) => HealthStatus::Degraded,
         }
     }
 }
@@ -52,6 +55,7 @@ impl std::fmt::Display for InboxHealthReason {
             Self::Source(error) => write!(f, "source: {error}"),
             Self::Purge(reason) => write!(f, "nothing is purged: {reason}"),
             Self::DeadLetters(count) => write!(f, "{count} dead letters wait for an operator"),
+            Self::Missing(count) => write!(f, "{count} messages are missing by their sequence numbers"),
         }
     }
 }
@@ -64,6 +68,7 @@ pub(crate) struct Vitals {
     pub(crate) source: Option<Arc<str>>,
     pub(crate) purge: Option<Arc<str>>,
     pub(crate) dead_letters: u64,
+    pub(crate) missing: u64,
 }
 
 impl Vitals {
@@ -78,6 +83,7 @@ impl Vitals {
         reasons.extend(self.source.clone().map(InboxHealthReason::Source));
         reasons.extend(self.purge.clone().map(InboxHealthReason::Purge));
         reasons.extend(Some(self.dead_letters).filter(|count| *count > 0).map(InboxHealthReason::DeadLetters));
+        reasons.extend(Some(self.missing).filter(|count| *count > 0).map(InboxHealthReason::Missing));
         let status = reasons.iter().map(InboxHealthReason::status).max().unwrap_or(HealthStatus::Healthy);
         InboxHealth { status, reasons }
     }

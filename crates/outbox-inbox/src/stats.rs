@@ -63,6 +63,15 @@ stats! {
     purged: counter "outbox_inbox_purged_total",
     /// Partitions that were taken away.
     lost_partitions: counter "outbox_inbox_lost_partitions_total",
+    /// Messages that were new in a transaction that was rolled back, and not new when it was done again: another consumer has had them meanwhile (after a
+    /// rebalance), or a handler has ended the transaction itself, and what was behind it in the batch is not applied.
+    overtaken: counter "outbox_inbox_overtaken_total",
+    /// Messages that are missing by their numbers when a later one of their key came; see [`InboxConfig::sequence_keys`](crate::InboxConfig::sequence_keys).
+    sequence_missing: counter "outbox_inbox_sequence_missing_total",
+    /// New messages with a lower number than one of their key that came before: out of order, or missing ones that came late.
+    sequence_stale: counter "outbox_inbox_sequence_stale_total",
+    /// New messages with the number of another message of their key: sent again under another id, or numbered twice.
+    sequence_repeated: counter "outbox_inbox_sequence_repeated_total",
     /// Messages received and not yet acknowledged.
     unacknowledged: gauge "outbox_inbox_unacknowledged",
     /// Bytes of received messages that wait for their transaction.

@@ -1,5 +1,5 @@
 use outbox_core::Message;
-use outbox_core::message::CloudEvent;
+use outbox_core::message::{CloudEvent, Sequence};
 
 use crate::RecordHeaders;
 
@@ -20,18 +20,26 @@ pub trait Encoder: Send + Sync + 'static {
 /// | `ce_time` | `occurred_at`, RFC 3339 in UTC |
 /// | `ce_subject` | `aggregate_id`, when there is one |
 /// | `content-type` | `content_type` |
+/// | `ce_sequence`, `ce_sequencetype` | what [`NewMessage::sequence`](outbox_core::NewMessage::sequence) says and `Integer`; or see [`with_sequence`](Self::with_sequence) |
 /// | the message's own | as they are; names that start with `ce_`, and `content-type`, are left out |
 ///
 /// Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2.
 #[derive(Debug, Clone)]
 pub struct CloudEvents {
     source: String,
+    stamps_sequence: bool,
 }
 
 impl CloudEvents {
     /// CloudEvents of one source: a URI reference that names the service. Consumers deduplicate on (source, id).
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into() }
+        Self { source: source.into(), stamps_sequence: false }
+    }
+
+    /// Stamps each message that has no sequence of its own with its place in the outbox, as `ce_sequence`. The numbers of a key grow, with gaps: a consumer
+    /// can tell a stale message by them, and not a missing one.
+    pub fn with_sequence(self) -> Self {
+        Self { stamps_sequence: true, ..self }
     }
 }
 
@@ -49,10 +57,21 @@ impl Encoder for CloudEvents {
             headers.push("ce_subject", subject);
         }
         headers.push("content-type", &message.content_type);
-        push_own(message, headers, |name| {
+        let mut own_sequence = None;
+        push_own(message, headers, |name, value| {
+            if name == Sequence::HEADER {
+                own_sequence = Some(value.to_owned());
+                return true;
+            }
             name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ce_"))
                 || name.eq_ignore_ascii_case("content-type")
         });
+        if let Some(sequence) = own_sequence {
+            headers.push("ce_sequence", &sequence);
+            headers.push("ce_sequencetype", Sequence::CONTIGUOUS);
+        } else if let Some(sequence) = event.sequence().filter(|_| self.stamps_sequence) {
+            headers.push("ce_sequence", sequence);
+        }
     }
 }
 
@@ -63,16 +82,16 @@ pub struct Plain;
 impl Encoder for Plain {
     fn encode(&self, message: &Message, headers: &mut RecordHeaders) {
         headers.push("id", message.id.as_hyphenated().encode_lower(&mut [0; 36]));
-        push_own(message, headers, |name| name == "id");
+        push_own(message, headers, |name, _| name == "id");
     }
 }
 
-fn push_own(message: &Message, headers: &mut RecordHeaders, is_reserved: impl Fn(&str) -> bool) {
+fn push_own(message: &Message, headers: &mut RecordHeaders, mut is_reserved: impl FnMut(&str, &str) -> bool) {
     if message.headers.is_empty() {
         return;
     }
     for (name, value) in message.headers.to_map() {
-        if !is_reserved(&name) {
+        if !is_reserved(&name, &value) {
             headers.push(&name, &value);
         }
     }
@@ -128,6 +147,21 @@ mod tests {
         assert_eq!(headers["traceparent"], "00-a");
         assert_eq!(headers["n"], "1");
         assert_eq!(headers["ce_id"], message.id.to_string());
+        assert_eq!(headers.len(), 9);
+    }
+
+    #[test]
+    fn a_sequence_is_stamped_when_wanted_and_that_of_the_writer_goes_first() {
+        let mut message = message("order", Some("7"));
+        message.seq = 17;
+        assert!(!headers_of(&CloudEvents::new("/shop"), &message).contains_key("ce_sequence"));
+        let encoder = CloudEvents::new("/shop").with_sequence();
+        let headers = headers_of(&encoder, &message);
+        assert_eq!(headers["ce_sequence"], "0000000000000000017");
+        assert!(!headers.contains_key("ce_sequencetype"));
+        message.headers = Headers::from_json(r#"{"outboxsequence":"0000000003"}"#);
+        let headers = headers_of(&encoder, &message);
+        assert_eq!((&*headers["ce_sequence"], &*headers["ce_sequencetype"]), ("0000000003", "Integer"));
         assert_eq!(headers.len(), 9);
     }
 

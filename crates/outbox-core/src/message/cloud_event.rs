@@ -44,6 +44,17 @@ impl<'m> CloudEvent<'m> {
         Some(text)
     }
 
+    /// The attribute `sequence`: the message's [`seq`](Message::seq), padded so that texts compare as numbers do. Within a key it grows from
+    /// message to message, with gaps. `None` for a number below zero, which no storage gives.
+    pub fn sequence(&self) -> Option<Inline> {
+        use std::io::Write as _;
+        let mut text = Inline { bytes: [0; Inline::CAPACITY], length: 0 };
+        let mut rest = &mut text.bytes[..];
+        write!(rest, "{:019}", u64::try_from(self.message.seq).ok()?).ok()?;
+        text.length = Inline::CAPACITY - rest.len();
+        Some(text)
+    }
+
     /// The event with its payload in one JSON text (structured mode). The payload is the member `data` when it is JSON and says so, and
     /// `data_base64` otherwise. The message's own headers are no part of it.
     pub fn to_json(&self) -> Vec<u8> {
@@ -162,6 +173,17 @@ mod tests {
             "datacontenttype": "application/vnd.shop+json; charset=utf-8", "data": {"total_cents": 1250},
         });
         assert_eq!(structured(&message), expected);
+    }
+
+    #[test]
+    fn a_sequence_compares_as_text_as_its_number_does() {
+        let of = |seq| {
+            let message = Message { seq, ..message("text/plain", b"") };
+            CloudEvent::new(&message, "/shop").sequence().map(|text| text.as_str().to_owned())
+        };
+        assert_eq!(of(17).as_deref(), Some("0000000000000000017"));
+        assert!(of(9) < of(10) && of(10) < of(i64::MAX));
+        assert_eq!(of(-1), None);
     }
 
     #[test]

@@ -4,11 +4,13 @@ mod cloud_event;
 mod headers;
 mod limits;
 mod new;
+mod sequence;
 
 pub use cloud_event::{CloudEvent, Inline};
 pub use headers::Headers;
 pub use limits::{InvalidMessage, Limits};
 pub use new::NewMessage;
+pub use sequence::Sequence;
 
 use bytes::Bytes;
 use time::OffsetDateTime;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{DEFAULT_CONTENT_TYPE, InvalidMessage, Payload};
+use super::{DEFAULT_CONTENT_TYPE, InvalidMessage, Payload, Sequence};
 use crate::Event;
 
 /// A message that a service appends in its own transaction.
@@ -90,6 +90,13 @@ impl NewMessage {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
+    }
+
+    /// Says which message of its key this is: 1, 2, 3, …, without gaps. An inbox that looks at these numbers tells when one is missing, which only
+    /// their writer can make possible: a natural number is the version of the aggregate, which its transaction has locked anyway. A
+    /// CloudEvents consumer finds it in the attributes `sequence` and `sequencetype`, which is why it has to fit 31 bits.
+    pub fn sequence(self, number: u32) -> Self {
+        self.header(Sequence::HEADER, format!("{number:010}"))
     }
 
     /// Sets the domain time.

@@ -1,4 +1,5 @@
 use outbox_core::inbox::Incoming;
+use outbox_core::message::Sequence;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -46,6 +47,8 @@ fn binary(incoming: &Incoming) -> Result<Envelope, InvalidEnvelope> {
         |wanted: &str| header_where(incoming, |name| attribute(name).is_some_and(|a| a.eq_ignore_ascii_case(wanted)));
     let missing = || InvalidEnvelope("the attribute type is missing: a CloudEvent must have one".to_owned());
     let subject = get("subject")?;
+    // an extension: what is no sequence to us may be one to others
+    let (sequence, sequencetype) = (get("sequence").ok().flatten(), get("sequencetype").ok().flatten());
     let key = match (record_key(incoming), get("partitionkey")?) {
         (Some(key), _) => Some(key),
         (None, other) => other.or_else(|| subject.clone()).map(String::into_bytes),
@@ -59,6 +62,7 @@ fn binary(incoming: &Incoming) -> Result<Envelope, InvalidEnvelope> {
         payload: incoming.payload.clone().unwrap_or_default(),
         time: get("time")?.map(|text| parse_time(&text)).transpose()?,
         subject,
+        sequence: sequence.and_then(|text| Sequence::from_attributes(&text, sequencetype.as_deref())),
     })
 }
 
@@ -103,6 +107,22 @@ mod tests {
             assert_eq!(read.time.map(OffsetDateTime::unix_timestamp), Some(1_795_256_430));
             assert_eq!(read.payload.as_ref(), b"{}");
         }
+    }
+
+    #[test]
+    fn the_sequence_is_read_and_one_of_others_is_not_looked_at() {
+        let read = |sequence: &str, kind: &str| {
+            let headers = [("ce_type", "t"), ("ce_sequence", sequence), ("ce_sequencetype", kind)];
+            CloudEvents.decode(&incoming(&headers, "")).unwrap().sequence
+        };
+        assert_eq!(read("0000000003", "Integer"), Some(Sequence { number: 3, is_contiguous: true }));
+        assert_eq!(read("0000000000000000017", ""), Some(Sequence { number: 17, is_contiguous: false }));
+        assert_eq!(read("b7", "Letters"), None);
+        let event = r#"{"type":"t","sequence":"0000000003","sequencetype":"Integer"}"#;
+        let structured = [("content-type", "application/cloudevents+json")];
+        let of = |event: &str| CloudEvents.decode(&incoming(&structured, event)).unwrap().sequence;
+        assert_eq!(of(event), Some(Sequence { number: 3, is_contiguous: true }));
+        assert_eq!(of(r#"{"type":"t","sequence":3}"#), None);
     }
 
     #[test]

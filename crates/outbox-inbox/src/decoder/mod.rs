@@ -9,7 +9,7 @@ pub use cloud_events::CloudEvents;
 pub use plain::Plain;
 
 use outbox_core::inbox::Incoming;
-use outbox_core::message::Payload;
+use outbox_core::message::{Payload, Sequence};
 use time::OffsetDateTime;
 
 /// Reads the envelope of a message. Pure: the same message always reads the same.
@@ -41,6 +41,8 @@ pub struct Envelope {
     pub time: Option<OffsetDateTime>,
     /// The CloudEvents `subject`.
     pub subject: Option<String>,
+    /// Which message of its key it is, when its producer says so.
+    pub sequence: Option<Sequence>,
 }
 
 /// Why an envelope cannot be read; no payload, no header values.
@@ -75,6 +77,11 @@ fn header_where(incoming: &Incoming, is: impl Fn(&str) -> bool) -> Result<Option
     let text =
         text.map_err(|_| InvalidEnvelope(format!("header {name:?} is not UTF-8: its producer must send text")))?;
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// The sequence that the writer gave a message of the relay's.
+fn own_sequence(incoming: &Incoming) -> Option<Sequence> {
+    Sequence::from_header(std::str::from_utf8(incoming.headers.get(Sequence::HEADER)?).ok()?)
 }
 
 fn content_type(incoming: &Incoming) -> Result<Option<String>, InvalidEnvelope> {

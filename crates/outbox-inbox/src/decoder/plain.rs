@@ -1,6 +1,6 @@
 use outbox_core::inbox::Incoming;
 
-use super::{Decoder, Envelope, InvalidEnvelope, content_type, header_where, record_key};
+use super::{Decoder, Envelope, InvalidEnvelope, content_type, header_where, own_sequence, record_key};
 
 /// Messages without an envelope: identity and type in headers of configurable names, compared without regard to case.
 ///
@@ -10,7 +10,7 @@ use super::{Decoder, Envelope, InvalidEnvelope, content_type, header_where, reco
 /// | source | `source` | [`with_source`](Self::with_source), or the stream's name |
 /// | type | `type`, `event_type`, `event-type`, `eventType` | the stream's name |
 ///
-/// The ordering key is the record's key.
+/// The ordering key is the record's key, the sequence what [`NewMessage::sequence`](outbox_core::NewMessage::sequence) has set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plain {
     id: Vec<String>,
@@ -66,6 +66,7 @@ impl Decoder for Plain {
             payload: incoming.payload.clone().unwrap_or_default(),
             time: None,
             subject: None,
+            sequence: own_sequence(incoming),
         })
     }
 }

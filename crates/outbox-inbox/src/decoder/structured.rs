@@ -1,10 +1,10 @@
 use outbox_core::inbox::Incoming;
-use outbox_core::message::Payload;
+use outbox_core::message::{Payload, Sequence};
 use serde_json::{Map, Value};
 
 use super::base64::from_base64;
 use super::cloud_events::parse_time;
-use super::{Envelope, InvalidEnvelope, record_key};
+use super::{Envelope, InvalidEnvelope, own_sequence, record_key};
 
 /// Unwraps a CloudEvent in the JSON format.
 pub(super) fn decode(incoming: &Incoming, media: &str) -> Result<Envelope, InvalidEnvelope> {
@@ -33,6 +33,7 @@ pub(super) fn decode(incoming: &Incoming, media: &str) -> Result<Envelope, Inval
         content_type: content_type.or_else(|| Some("application/json".to_owned())),
         time: text(&event, "time")?.map(|text| parse_time(&text)).transpose()?,
         subject,
+        sequence: sequence(&event).or_else(|| own_sequence(incoming)),
     })
 }
 
@@ -42,6 +43,11 @@ fn text(event: &Map<String, Value>, name: &'static str) -> Result<Option<String>
         Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
         Some(_) => Err(InvalidEnvelope(format!("the attribute {name} is no text: its producer must send a string"))),
     }
+}
+
+fn sequence(event: &Map<String, Value>) -> Option<Sequence> {
+    let sequencetype = event.get("sequencetype").and_then(Value::as_str);
+    Sequence::from_attributes(event.get("sequence")?.as_str()?, sequencetype)
 }
 
 /// A string is the payload itself unless the content is JSON.

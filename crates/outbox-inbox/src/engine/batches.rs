@@ -53,7 +53,7 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
             return done;
         }
         let count = if done.in_one { open.len() } else { 1 };
-        let ended = match attempt(&context, &open.make_contiguous()[..count], None).await {
+        let ended = match attempt(&context, &mut open.make_contiguous()[..count], None).await {
             Ok(counts) => {
                 (away, conflicts) = (0, 0);
                 done.put_aside |= counts.held > 0;
@@ -66,6 +66,7 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
         add(&context.shared.counters.rolled_back, 1);
         let failure = match ended {
             Ended::Storage(error) => {
+                forget_standings(&mut open);
                 away += 1;
                 context.shared.database_failed("a transaction of the inbox failed", &error);
                 context.pause(away).await;
@@ -87,7 +88,7 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
         };
         done.in_one = false;
         add(&context.shared.counters.failed, 1);
-        match attempt(&context, &open.make_contiguous()[..1], Some(failure)).await {
+        match attempt(&context, &mut open.make_contiguous()[..1], Some(failure)).await {
             Ok(counts) => {
                 (away, conflicts) = (0, 0);
                 done.put_aside |= counts.held > 0;
@@ -95,6 +96,7 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
             }
             // the handler is called again: its failure is not written down
             Err(Ended::Storage(error)) => {
+                forget_standings(&mut open);
                 away += 1;
                 context.shared.database_failed("a failed message could not be put aside", &error);
                 context.pause(away).await;
@@ -104,10 +106,33 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
     }
 }
 
+/// The transaction may have committed: how its messages stand is not known.
+fn forget_standings(works: &mut VecDeque<Work>) {
+    works.iter_mut().for_each(|work| work.standing = None);
+}
+
+/// Notes how messages stand. One that a rolled back transaction found new was not processed by it.
+fn note_standings<S: InboxStorage>(context: &Context<S>, works: &mut [Work], standings: Vec<Standing>) {
+    let mut standings = standings.into_iter();
+    for work in works {
+        let standing = if work.message.has_identity() { standings.next() } else { Some(Standing::New) };
+        let was_new = work.standing.replace(standing.unwrap_or(Standing::Processed)) == Some(Standing::New);
+        if was_new && work.standing != Some(Standing::New) {
+            add(&context.shared.counters.overtaken, 1);
+            let (partition, position) = (&work.partition, work.position);
+            tracing::warn!(
+                %partition,
+                position,
+                "a message that was rolled back is processed: another consumer had it, or a handler has ended the transaction itself"
+            );
+        }
+    }
+}
+
 /// One transaction. With a `failure`, of one message whose handler failed: it is put aside instead of being handled.
 async fn attempt<S: InboxStorage>(
     context: &Context<S>,
-    works: &[Work],
+    works: &mut [Work],
     failure: Option<String>,
 ) -> Result<Counts, Ended> {
     let began = Instant::now();
@@ -115,29 +140,25 @@ async fn attempt<S: InboxStorage>(
     let mut transaction = context.begin().await.map_err(Ended::of_storage)?;
     let admitted = context.limited("admitting messages", transaction.admit(&candidates)).await;
     let Admission { standings, mut parked, horizon } = admitted.map_err(Ended::of_storage)?;
+    note_standings(context, works, standings);
+    let works = &*works;
     if has_defect!(context.config, DedupOutsideTransaction) {
         commit(context, transaction).await?;
         transaction = context.begin().await.map_err(Ended::of_storage)?;
     }
-    let mut standings = standings.into_iter();
     let (mut counts, mut asides) = (Counts::default(), Vec::new());
     for work in works {
+        if work.standing != Some(Standing::New) {
+            counts.duplicates += 1;
+            continue;
+        }
         let delivery = match &work.message {
             Read::Dead(unreadable) => {
-                let standing = unreadable.identity.as_ref().map_or(Some(Standing::New), |_| standings.next());
-                if standing == Some(Standing::New) {
-                    put_aside(unreadable.aside(context.config.dead_letters), &mut asides, &mut parked, &mut counts);
-                } else {
-                    counts.duplicates += 1;
-                }
+                put_aside(unreadable.aside(context.config.dead_letters), &mut asides, &mut parked, &mut counts);
                 continue;
             }
             Read::Delivery(delivery) => delivery,
         };
-        if standings.next() != Some(Standing::New) {
-            counts.duplicates += 1;
-            continue;
-        }
         let fate = match judge(context, delivery, &parked, horizon, failure.as_deref()) {
             Some(fate) => Some(fate),
             None => match apply(context, &mut transaction, delivery).await {

@@ -14,6 +14,7 @@ mod receiving;
 mod retention;
 mod retrying;
 mod run;
+mod sequences;
 mod work;
 
 pub(crate) use context::Context;

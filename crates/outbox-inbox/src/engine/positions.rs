@@ -22,9 +22,12 @@ pub(super) struct PositionsRoom {
     known: BTreeMap<Partition, i64>,
     /// What the broker holds durably and the database does not know yet.
     new: BTreeMap<Partition, i64>,
-    writing: Option<BoxFuture<'static, Result<(), StorageError>>>,
+    writing: Option<BoxFuture<'static, Result<(), Unwritten>>>,
     next_write: Instant,
 }
+
+/// What could not be written down, and why.
+type Unwritten = (BTreeMap<Partition, i64>, StorageError);
 
 impl PositionsRoom {
     pub(super) fn new(now: Instant) -> Self {
@@ -56,9 +59,9 @@ impl PositionsRoom {
         }
     }
 
-    /// Waits for what is being written.
+    /// Waits for what is being written. What was not written is written the next time.
     pub(super) async fn written(&mut self) -> Result<(), StorageError> {
-        optional(&mut self.writing).await
+        optional(&mut self.writing).await.map_err(|unwritten| self.take_back(unwritten))
     }
 
     pub(super) fn next_action(&self) -> Option<Instant> {
@@ -67,23 +70,35 @@ impl PositionsRoom {
 
     /// Writes down what is new, at the end.
     pub(super) async fn finish<S: InboxStorage>(mut self, context: &Arc<Context<S>>) {
-        if let Some(writing) = self.writing.take() {
-            let _ = writing.await;
+        if let Some(writing) = self.writing.take()
+            && let Err(unwritten) = writing.await
+        {
+            self.take_back(unwritten);
         }
         if !self.new.is_empty() && write(context.clone(), self.new).await.is_err() {
             tracing::debug!("the last positions are not remembered");
         }
+    }
+
+    fn take_back(&mut self, (positions, error): Unwritten) -> StorageError {
+        for (partition, position) in positions {
+            self.new.entry(partition).or_insert(position); // what is there is newer
+        }
+        error
     }
 }
 
 fn write<S: InboxStorage>(
     context: Arc<Context<S>>,
     positions: BTreeMap<Partition, i64>,
-) -> BoxFuture<'static, Result<(), StorageError>> {
-    let positions: Vec<_> =
-        positions.into_iter().map(|(partition, position)| RememberedPosition { partition, position }).collect();
+) -> BoxFuture<'static, Result<(), Unwritten>> {
     Box::pin(async move {
-        let remembered = context.storage.memory().remember(&context.consumer, &positions);
-        context.limited("remembering positions", remembered).await
+        let remembered = |(partition, position): (&Partition, &i64)| RememberedPosition {
+            partition: partition.clone(),
+            position: *position,
+        };
+        let rows: Vec<_> = positions.iter().map(remembered).collect();
+        let written = context.storage.memory().remember(&context.consumer, &rows);
+        context.limited("remembering positions", written).await.map_err(|error| (positions, error))
     })
 }

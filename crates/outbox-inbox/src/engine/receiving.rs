@@ -171,7 +171,8 @@ impl<S: InboxStorage> Engine<S> {
         assignment.delivered(position);
         let (assignment, size_bytes) = (assignment.id.clone(), incoming.size_bytes());
         let message = read(&self.context, incoming);
-        self.lanes.push(Work { partition, position, assignment, message, size_bytes });
+        let place = if self.sequences.is_some() { message.place() } else { None };
+        self.lanes.push(Work { partition, position, assignment, message, size_bytes, place, standing: None });
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use outbox_core::relay::DeadLetterPolicy;
 
 use super::Context;
 use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up, roll_back};
-use super::work::{Read, read};
+use super::work::{Read, Unreadable, read};
 use crate::Delivery;
 use crate::defect::has_defect;
 use crate::stats::add;
@@ -52,11 +52,16 @@ async fn process_all<S: InboxStorage>(
     claim: ClaimToken,
     messages: Vec<HeldMessage>,
 ) -> Result<(), StorageError> {
-    let mut open = Vec::with_capacity(messages.len());
+    let mut open: Vec<Held> = Vec::with_capacity(messages.len());
+    let (mut keys, mut blocked) = (BTreeSet::new(), BTreeSet::new());
     for message in messages {
         let HeldMessage { seq, identity, key, incoming, attempts } = message;
+        if key.as_ref().is_some_and(|key| blocked.contains(key)) {
+            continue;
+        }
         match read(context, incoming) {
             Read::Delivery(mut delivery) => {
+                keys.extend(key.clone());
                 delivery.attempts = attempts;
                 delivery.key = key;
                 let is_new = identity.is_none();
@@ -64,7 +69,12 @@ async fn process_all<S: InboxStorage>(
                 open.push(Held { seq, delivery: *delivery, is_new });
             }
             Read::Dead(unreadable) => {
-                bury(context, claim, seq, attempts, unreadable.reason, unreadable.error).await?;
+                // what precedes it of its key goes first; it is claimed again
+                let is_first = key.as_ref().is_none_or(|key| !keys.contains(key));
+                let Unreadable { reason, error, .. } = *unreadable;
+                if !is_first || !bury(context, claim, seq, attempts, reason, error).await? {
+                    blocked.extend(key);
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ use super::partitions::Partitions;
 use super::positions::PositionsRoom;
 use super::receiving::{Link, LinkEvent, Revoking};
 use super::retention::{Purge, RetentionRoom};
+use super::sequences::Sequences;
 use super::work::Work;
 use crate::defect::has_defect;
 use crate::health::Vitals;
@@ -40,6 +41,7 @@ pub(crate) struct Engine<S: InboxStorage> {
     pub(super) revoking: Option<Revoking>,
     pub(super) lanes: Lanes,
     pub(super) positions: PositionsRoom,
+    pub(super) sequences: Option<Sequences>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     held: HeldRoom,
     retention: RetentionRoom,
@@ -77,6 +79,7 @@ impl<S: InboxStorage> Engine<S> {
             revoking: None,
             lanes: Lanes::new(&context.config),
             positions: PositionsRoom::new(now),
+            sequences: context.config.sequence_keys.map(Sequences::new),
             running: FuturesUnordered::new(),
             held: HeldRoom::new(now),
             retention: RetentionRoom::new(now),
@@ -200,6 +203,7 @@ impl<S: InboxStorage> Engine<S> {
             }
         }
         for work in &done.committed {
+            self.note_sequence(work);
             self.acknowledge(work);
         }
         self.regulate();

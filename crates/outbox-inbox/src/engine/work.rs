@@ -1,12 +1,14 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use outbox_core::inbox::{
-    Aside, Candidate, Fate, Identity, InboxDeadReason, InboxStorage, Incoming, OrderingKey, Partition,
+    Aside, Candidate, Fate, Identity, InboxDeadReason, InboxStorage, Incoming, OrderingKey, Partition, Standing,
 };
 use outbox_core::relay::DeadLetterPolicy;
 
 use super::Context;
+use super::sequences::Place;
 use crate::Delivery;
 
 /// A received message on its way through the engine.
@@ -17,6 +19,10 @@ pub(super) struct Work {
     pub(super) assignment: Arc<AssignmentId>,
     pub(super) message: Read,
     pub(super) size_bytes: usize,
+    /// Its place among those of its key, when somebody wants to know.
+    pub(super) place: Option<Place>,
+    /// How it stood when it was admitted the last time, in a transaction whose end is known.
+    pub(super) standing: Option<Standing>,
 }
 
 /// One assignment of a partition.
@@ -67,6 +73,20 @@ impl Read {
         }
     }
 
+    pub(super) fn has_identity(&self) -> bool {
+        match self {
+            Self::Delivery(_) => true,
+            Self::Dead(unreadable) => unreadable.identity.is_some(),
+        }
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        match self {
+            Self::Delivery(delivery) => Place::of(delivery),
+            Self::Dead(_) => None,
+        }
+    }
+
     pub(super) fn candidate(&self) -> Option<Candidate> {
         let identity = match self {
             Self::Delivery(delivery) => Some(delivery.identity.clone()),
@@ -76,7 +96,7 @@ impl Read {
     }
 }
 
-/// Reads a message's envelope. Panics of the user's decoder and function are not caught: they are pure.
+/// Reads a message's envelope. A decoder or a function of the user that panics over it must not stop the partition for ever.
 pub(super) fn read<S: InboxStorage>(context: &Context<S>, incoming: Incoming) -> Read {
     let dead = |incoming, identity, key, reason, error: String| {
         Read::Dead(Box::new(Unreadable { incoming, identity, key, reason, error }))
@@ -84,9 +104,10 @@ pub(super) fn read<S: InboxStorage>(context: &Context<S>, incoming: Incoming) ->
     let record_key = incoming.key.as_ref().filter(|key| !key.as_ref().is_empty());
     let record_key = record_key.map(|key| OrderingKey::of(&incoming.partition.stream, key.as_ref()));
     let derived = |incoming: &Incoming| context.derive.as_ref().and_then(|derive| derive(incoming));
-    let envelope = match context.decoder.decode(&incoming) {
-        Ok(envelope) => envelope,
-        Err(invalid) => return dead(incoming, None, record_key, InboxDeadReason::Undecodable, invalid.to_string()),
+    let envelope = match unless_it_panics("the decoder", || context.decoder.decode(&incoming)) {
+        Ok(Ok(envelope)) => envelope,
+        Ok(Err(invalid)) => return dead(incoming, None, record_key, InboxDeadReason::Undecodable, invalid.to_string()),
+        Err(panicked) => return dead(incoming, None, record_key, InboxDeadReason::Undecodable, panicked),
     };
     let key = envelope.key.as_deref().map(|key| OrderingKey::of(&incoming.partition.stream, key));
     let identity = match (envelope.source, envelope.id) {
@@ -94,7 +115,10 @@ pub(super) fn read<S: InboxStorage>(context: &Context<S>, incoming: Incoming) ->
             Ok(identity) => Some(identity),
             Err(invalid) => return dead(incoming, None, key, InboxDeadReason::Undecodable, invalid.to_string()),
         },
-        _ => derived(&incoming),
+        _ => match unless_it_panics("the function that derives identities", || derived(&incoming)) {
+            Ok(identity) => identity,
+            Err(panicked) => return dead(incoming, None, key, InboxDeadReason::Undecodable, panicked),
+        },
     };
     let Some(identity) = identity else {
         let error = "the message carries no id or no source, and none is derived".to_owned();
@@ -113,9 +137,15 @@ pub(super) fn read<S: InboxStorage>(context: &Context<S>, incoming: Incoming) ->
         payload: envelope.payload,
         time: envelope.time,
         subject: envelope.subject,
+        sequence: envelope.sequence,
         attempts: 0,
         incoming,
     }))
+}
+
+/// The panic's own text may quote the message, and is not kept.
+fn unless_it_panics<T>(what: &str, call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| format!("{what} panicked"))
 }
 
 impl Unreadable {

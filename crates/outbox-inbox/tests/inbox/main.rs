@@ -3,7 +3,9 @@
 mod dead_letters;
 mod durable;
 mod failing;
+mod hostile;
 mod partitions;
 mod retention;
+mod sequences;
 mod shop;
 mod transactional;
