@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS {{messages}} (
     KEY {{prefix}}messages_seq (seq),
     -- Scheduled messages and those that wait for their next attempt. There are no partial indexes here: a message that does not
     -- wait has an entry too, with NULL, which sorts before every time.
-    KEY {{prefix}}messages_wake (shard, wake_at, seq),
+    KEY {{prefix}}messages_wake (wake_at, seq),
     CONSTRAINT {{prefix}}messages_shard CHECK (shard = (crc32(coalesce(
         concat(cast(aggregate_type AS binary), x'1f', cast(aggregate_id AS binary)), id)) & 63)),
     CONSTRAINT {{prefix}}messages_id CHECK (octet_length(id) = 16),

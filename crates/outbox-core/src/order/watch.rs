@@ -49,7 +49,7 @@ pub enum WatchMode {
 ///
 /// A *read* is one statement at one snapshot that sees committed rows. A *look* is a dirty read: it lists which rows are in the index,
 /// committed or not. When a read moves a floor from a to b, then every `seq` up to b had been drawn when it ran, because the row
-/// b was committed. So the range (a, b] is
+/// b was committed, or because the server had said so before. So the range (a, b] is
 ///
 /// 1. *young*, and part of every read, until it is a margin old (usually [`MARGIN`]);
 /// 2. then looked at. What is there and was not returned by a read is *watched*: the rows of transactions that still run. What is not

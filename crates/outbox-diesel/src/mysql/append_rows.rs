@@ -100,7 +100,7 @@ impl ToSql<Binary, Mysql> for Opaque<'_> {
 }
 
 /// In UTC. What is finer than a microsecond is cut. The limits have checked the year.
-fn datetime(time: OffsetDateTime) -> MysqlTime {
+pub(crate) fn datetime(time: OffsetDateTime) -> MysqlTime {
     let time = time.to_offset(UtcOffset::UTC);
     MysqlTime::new(
         time.year().unsigned_abs(),

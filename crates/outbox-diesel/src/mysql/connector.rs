@@ -16,11 +16,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the server keeps an idle connection whose texts may hold transactions. It bounds how long the locks of one stay whose relay
 /// was paused in the one moment in which it has to send a ROLLBACK.
-pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Isolation {
+pub(crate) enum Isolation {
     /// Every statement sees what was committed when it began, and locks no gap that a producer's insert could wait for.
     ReadCommitted,
     /// Sees rows that are not committed yet. For the one statement that looks for them.
@@ -29,45 +29,45 @@ pub(super) enum Isolation {
 
 /// What the server may take for statements of a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// For a statement.
-    pub(super) statement: Duration,
+    pub(crate) statement: Duration,
     /// For a row lock, in whole seconds.
-    pub(super) lock: Duration,
+    pub(crate) lock: Duration,
     /// Until the connection is closed when nothing is sent, in whole seconds.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 /// Makes connections.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     options: Opts,
     tls: Option<SslOpts>,
     target: String,
 }
 
 impl Connector {
-    pub(super) fn new(url: &MysqlUrl, tls: Option<SslOpts>) -> Self {
+    pub(crate) fn new(url: &MysqlUrl, tls: Option<SslOpts>) -> Self {
         Self { options: url.options.clone(), tls, target: url.redacted() }
     }
 
     /// User, host, port and database, without the password.
-    pub(super) fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         &self.target
     }
 
     /// The database that the URL names.
-    pub(super) fn database(&self) -> Option<&str> {
+    pub(crate) fn database(&self) -> Option<&str> {
         self.options.db_name()
     }
 
     /// A connection with the server's own settings. `what` completes "cannot …".
-    pub(super) async fn plain(&self, what: &str) -> Result<Conn, StorageError> {
+    pub(crate) async fn plain(&self, what: &str) -> Result<Conn, StorageError> {
         self.open(what, Vec::new()).await
     }
 
     /// A connection for statements of the relay.
-    pub(super) async fn connect(&self, what: &str, isolation: Isolation, limits: Limits) -> Result<Conn, StorageError> {
+    pub(crate) async fn connect(&self, what: &str, isolation: Isolation, limits: Limits) -> Result<Conn, StorageError> {
         self.open(what, session(isolation, limits)).await
     }
 
@@ -117,7 +117,7 @@ impl Connector {
 
     /// Without a database in the URL the schema of the tables is the connection's: MySQL refuses a DELETE through an alias while no
     /// database is selected, whatever its tables are qualified with.
-    pub(super) fn with_database(mut self, schema: Option<&str>) -> Result<Self, StorageError> {
+    pub(crate) fn with_database(mut self, schema: Option<&str>) -> Result<Self, StorageError> {
         if self.database().is_none() {
             let Some(schema) = schema else {
                 return Err(refused(

@@ -8,7 +8,7 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 /// A failed statement. `what` completes "cannot …".
 ///
 /// The server's error number decides, whatever language its texts have.
-pub(super) fn statement_error(what: &str, error: Error) -> StorageError {
+pub(crate) fn statement_error(what: &str, error: Error) -> StorageError {
     let (kind, why) = match &error {
         Error::Server(server) => meaning(server.code),
         Error::Io(_) | Error::Driver(_) => (StorageErrorKind::Unavailable, "the connection was lost"),
@@ -23,7 +23,7 @@ pub(super) fn statement_error(what: &str, error: Error) -> StorageError {
 }
 
 /// A server that did not answer in time.
-pub(super) fn timed_out(what: &str, limit: Duration) -> StorageError {
+pub(crate) fn timed_out(what: &str, limit: Duration) -> StorageError {
     StorageError::new(
         StorageErrorKind::Unavailable,
         format!("cannot {what}: the database did not answer within {} ms", limit.as_millis()),
@@ -31,17 +31,17 @@ pub(super) fn timed_out(what: &str, limit: Duration) -> StorageError {
 }
 
 /// A reply that is not what the statement returns.
-pub(super) fn unexpected_reply(what: &str) -> StorageError {
+pub(crate) fn unexpected_reply(what: &str) -> StorageError {
     StorageError::new(StorageErrorKind::Other, format!("cannot {what}: unexpected reply"))
 }
 
 /// What somebody has to correct.
-pub(super) fn refused(message: String) -> StorageError {
+pub(crate) fn refused(message: String) -> StorageError {
     StorageError::new(StorageErrorKind::Refused, message)
 }
 
 /// What a server's error number means. Sources: the error references of MySQL 8.0 and MariaDB.
-pub(super) fn meaning(code: u16) -> (StorageErrorKind, &'static str) {
+pub(crate) fn meaning(code: u16) -> (StorageErrorKind, &'static str) {
     use StorageErrorKind::{Conflict, Exhausted, Other, Refused, Unavailable};
     match code {
         1213 => (Conflict, "another transaction was in the way (deadlock)"),

@@ -24,7 +24,7 @@ pub async fn establish(url: &str) -> Result<AsyncMysqlConnection, StorageError> 
 }
 
 /// A connection as Diesel has it.
-pub(super) async fn diesel_connection(connector: &Connector, what: &str) -> Result<AsyncMysqlConnection, StorageError> {
+pub(crate) async fn diesel_connection(connector: &Connector, what: &str) -> Result<AsyncMysqlConnection, StorageError> {
     let conn = connector.plain(what).await?;
     AsyncMysqlConnection::try_from(conn).await.map_err(|error| {
         StorageError::new(StorageErrorKind::Unavailable, format!("cannot {what}: no session")).with_source(error)

@@ -2,25 +2,25 @@
 
 mod admin;
 mod append;
-mod append_rows;
+pub(crate) mod append_rows;
 mod backlog;
 mod builder;
 mod check;
-mod connector;
-mod error;
-mod establish;
+pub(crate) mod connector;
+pub(crate) mod error;
+pub(crate) mod establish;
 mod grants;
 mod leases;
 mod parked;
-mod pool;
+pub(crate) mod pool;
 mod reader;
-mod row;
-mod session;
+pub(crate) mod row;
+pub(crate) mod session;
 mod settler;
 mod shared;
 mod storage;
-mod tls;
-mod url;
+pub(crate) mod tls;
+pub(crate) mod url;
 
 pub use append::MysqlOutbox;
 pub use builder::MysqlStorageBuilder;

@@ -28,13 +28,13 @@ const BACK_OFF_MS: u64 = 20;
 
 /// Connections for one kind of work. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     sessions: DeadPool<Sessions>,
     timeout: Duration,
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, size: usize, limits: Limits) -> Result<Self, StorageError> {
+    pub(crate) fn new(connector: Connector, size: usize, limits: Limits) -> Result<Self, StorageError> {
         let sessions = DeadPool::builder(Sessions { connector, limits }).max_size(size).build().map_err(|error| {
             StorageError::new(StorageErrorKind::Other, "the connection pool cannot be made").with_source(error)
         })?;
@@ -45,12 +45,12 @@ impl Pool {
     ///
     /// When the future is dropped, the connection is closed: a later statement must neither wait behind this one nor meet what it
     /// left.
-    pub(super) async fn run(&self, what: &str, text: &str) -> Result<Vec<ResultSet>, StorageError> {
+    pub(crate) async fn run(&self, what: &str, text: &str) -> Result<Vec<ResultSet>, StorageError> {
         self.run_within(what, self.timeout, text).await
     }
 
     /// As [`run`](Self::run), with a limit of its own for everything, the connection included.
-    pub(super) async fn run_within(
+    pub(crate) async fn run_within(
         &self,
         what: &str,
         limit: Duration,
@@ -66,7 +66,7 @@ impl Pool {
     }
 
     /// As [`run`](Self::run), again when another transaction was in the way. For texts that may be repeated.
-    pub(super) async fn run_repeated(&self, what: &str, text: &str) -> Result<Vec<ResultSet>, StorageError> {
+    pub(crate) async fn run_repeated(&self, what: &str, text: &str) -> Result<Vec<ResultSet>, StorageError> {
         let mut attempt = 1;
         loop {
             match self.run(what, text).await {
@@ -81,12 +81,12 @@ impl Pool {
     }
 
     /// How long a statement may take, its connection included.
-    pub(super) fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// A connection for more than one statement; it is closed when dropped without [`give_back`](Checkout::give_back).
-    async fn checkout(&self, what: &str) -> Result<Checkout, StorageError> {
+    pub(crate) async fn checkout(&self, what: &str) -> Result<Checkout, StorageError> {
         match self.sessions.get().await {
             Ok(object) => Ok(Checkout { object: Some(object) }),
             Err(PoolError::Backend(error)) => {
@@ -131,17 +131,17 @@ impl Manager for Sessions {
 }
 
 /// A connection that is out of the pool.
-struct Checkout {
+pub(crate) struct Checkout {
     object: Option<Object<Sessions>>,
 }
 
 impl Checkout {
-    fn session(&mut self) -> &mut Session {
+    pub(crate) fn session(&mut self) -> &mut Session {
         self.object.as_mut().expect("the connection is there until it is given back")
     }
 
     /// A connection that was lost does not come out of the pool again.
-    fn give_back(mut self) {
+    pub(crate) fn give_back(mut self) {
         self.object = None;
     }
 }

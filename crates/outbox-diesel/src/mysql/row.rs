@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// The bytes of a column; `None` when it is NULL. Every value of a text reply is bytes.
-pub(super) fn bytes(row: &Row, index: usize) -> Option<&[u8]> {
+pub(crate) fn bytes(row: &Row, index: usize) -> Option<&[u8]> {
     match row.as_ref(index) {
         Some(Value::Bytes(bytes)) => Some(bytes),
         _ => None,
@@ -15,7 +15,7 @@ pub(super) fn bytes(row: &Row, index: usize) -> Option<&[u8]> {
 }
 
 /// Takes the bytes of a column out of the row without copying them.
-pub(super) fn take_bytes(row: &mut Row, index: usize) -> Option<Bytes> {
+pub(crate) fn take_bytes(row: &mut Row, index: usize) -> Option<Bytes> {
     match row.take::<Value, _>(index) {
         Some(Value::Bytes(bytes)) => Some(bytes.into()),
         _ => None,
@@ -23,52 +23,52 @@ pub(super) fn take_bytes(row: &mut Row, index: usize) -> Option<Bytes> {
 }
 
 /// A number; `None` when it is NULL or too large.
-pub(super) fn number(row: &Row, index: usize) -> Option<i64> {
+pub(crate) fn number(row: &Row, index: usize) -> Option<i64> {
     std::str::from_utf8(bytes(row, index)?).ok()?.parse().ok()
 }
 
 /// A number; 0 when it is NULL.
-pub(super) fn big(row: &Row, index: usize) -> i64 {
+pub(crate) fn big(row: &Row, index: usize) -> i64 {
     number(row, index).unwrap_or(0)
 }
 
 /// A shard.
-pub(super) fn shard(row: &Row, index: usize) -> ShardId {
+pub(crate) fn shard(row: &Row, index: usize) -> ShardId {
     ShardId(u16::try_from(big(row, index)).unwrap_or(0))
 }
 
 /// An id; nil when the column holds something else.
-pub(super) fn uuid(row: &Row, index: usize) -> Uuid {
+pub(crate) fn uuid(row: &Row, index: usize) -> Uuid {
     bytes(row, index).and_then(|bytes| Uuid::from_slice(bytes).ok()).unwrap_or_default()
 }
 
 /// A text as well as it can be read.
-pub(super) fn lossy_text(row: &Row, index: usize) -> Option<String> {
+pub(crate) fn lossy_text(row: &Row, index: usize) -> Option<String> {
     bytes(row, index).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// A time from microseconds since 1970-01-01; `None` outside of the years 1 to 9999.
-pub(super) fn time_of(micros: i64) -> Option<OffsetDateTime> {
+pub(crate) fn time_of(micros: i64) -> Option<OffsetDateTime> {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()?;
     (1..=9999).contains(&time.year()).then_some(time)
 }
 
 /// The SQL of a `datetime` as microseconds since 1970-01-01, exact in the whole range of the type; NULL for an impossible date.
-pub(super) fn micros_of(sql: &str) -> String {
+pub(crate) fn micros_of(sql: &str) -> String {
     format!("timestampdiff(MICROSECOND, '1970-01-01', {sql})")
 }
 
 /// The server's clock when the expression is evaluated, in UTC because the session's time zone is: `utc_timestamp` stands still
 /// while a statement waits for a lock.
-pub(super) const CLOCK: &str = "sysdate(6)";
+pub(crate) const CLOCK: &str = "sysdate(6)";
 
 /// An id as it stands in a statement.
-pub(super) fn id_literal(id: Uuid) -> String {
+pub(crate) fn id_literal(id: Uuid) -> String {
     format!("x'{}'", id.simple())
 }
 
 /// A text as it stands in a statement: in hexadecimal, so that it needs no escaping, which would depend on `sql_mode`.
-pub(super) fn text_literal(text: &str) -> String {
+pub(crate) fn text_literal(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() * 2 + 12);
     literal.push_str("_utf8mb4 ");
     push_bytes(&mut literal, text.as_bytes());
@@ -76,7 +76,7 @@ pub(super) fn text_literal(text: &str) -> String {
 }
 
 /// Bytes as they stand in a statement.
-pub(super) fn bytes_literal(bytes: &[u8]) -> String {
+pub(crate) fn bytes_literal(bytes: &[u8]) -> String {
     let mut literal = String::with_capacity(bytes.len() * 2 + 3);
     push_bytes(&mut literal, bytes);
     literal

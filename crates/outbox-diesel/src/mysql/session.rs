@@ -10,7 +10,7 @@ use super::error::{statement_error, timed_out};
 
 /// A connection of the relay. Once a statement was dropped half-way or lost its connection, every later one fails with
 /// [`Unavailable`](StorageErrorKind::Unavailable): it must neither wait behind that statement nor meet what it left.
-pub(super) struct Session {
+pub(crate) struct Session {
     conn: Option<Conn>,
     used_at: Instant,
 }
@@ -20,19 +20,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// What one statement of a text returned.
 #[derive(Debug, Default)]
-pub(super) struct ResultSet {
-    pub(super) rows: Vec<Row>,
+pub(crate) struct ResultSet {
+    pub(crate) rows: Vec<Row>,
     /// Rows matched by a statement that changes rows.
-    pub(super) matched: u64,
+    pub(crate) matched: u64,
 }
 
 impl Session {
-    pub(super) fn new(conn: Conn) -> Self {
+    pub(crate) fn new(conn: Conn) -> Self {
         Self { conn: Some(conn), used_at: Instant::now() }
     }
 
     /// Whether statements can still be sent.
-    pub(super) fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         self.conn.is_some()
     }
 
@@ -42,7 +42,7 @@ impl Session {
     /// Values are written into the text: it holds numbers, and bytes in hexadecimal, so no setting of the server can read it
     /// differently. Measured on MariaDB 10.11, a read of 64 empty shards takes 2.0 ms as a text and 1.0 ms prepared; a full one takes
     /// 17 ms either way, and the parts that it has differ from read to read.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &mut self,
         what: &str,
         limit: Duration,
@@ -74,7 +74,7 @@ impl Session {
     }
 
     /// Sends something when nothing was sent for a while.
-    pub(super) async fn keep_alive(&mut self, what: &str, limit: Duration) -> Result<(), StorageError> {
+    pub(crate) async fn keep_alive(&mut self, what: &str, limit: Duration) -> Result<(), StorageError> {
         if self.used_at.elapsed() < KEEP_ALIVE {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Whether the server still answers.
-    pub(super) async fn ping(&mut self) -> bool {
+    pub(crate) async fn ping(&mut self) -> bool {
         let Some(mut conn) = self.conn.take() else { return false };
         let alive = conn.ping().await.is_ok();
         if alive {
@@ -94,7 +94,7 @@ impl Session {
 
 /// How a text begins that is a transaction. When one of its statements fails, the rest is not run and its connection is closed,
 /// which rolls it back.
-pub(super) const START: &str = "START TRANSACTION; ";
+pub(crate) const START: &str = "START TRANSACTION; ";
 
 async fn run(conn: &mut Conn, text: &str) -> Result<Vec<ResultSet>, mysql_async::Error> {
     let mut result = conn.query_iter(text).await?;

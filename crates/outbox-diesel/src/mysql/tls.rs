@@ -9,7 +9,7 @@ use super::error::refused;
 use super::url::{MysqlUrl, TlsMode};
 
 /// TLS as the URL and the builder's CA say: on when `ssl-mode` asks for it or a CA is given. `None`: off.
-pub(super) fn options(url: &MysqlUrl, builder_ca: Option<&Path>) -> Result<Option<SslOpts>, StorageError> {
+pub(crate) fn options(url: &MysqlUrl, builder_ca: Option<&Path>) -> Result<Option<SslOpts>, StorageError> {
     let root_ca = builder_ca.or(url.root_ca.as_deref());
     match (url.tls, root_ca) {
         (Some(TlsMode::Disabled), Some(_)) => {

@@ -9,22 +9,22 @@ use super::error::refused;
 
 /// A parsed `mysql://` URL.
 #[derive(Clone)]
-pub(super) struct MysqlUrl {
-    pub(super) options: Opts,
-    pub(super) tls: Option<TlsMode>,
-    pub(super) root_ca: Option<PathBuf>,
+pub(crate) struct MysqlUrl {
+    pub(crate) options: Opts,
+    pub(crate) tls: Option<TlsMode>,
+    pub(crate) root_ca: Option<PathBuf>,
 }
 
 /// What `ssl-mode` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TlsMode {
+pub(crate) enum TlsMode {
     Disabled,
     VerifyIdentity,
 }
 
 impl MysqlUrl {
     /// Parses a URL; the error never holds any part of it that could be a password.
-    pub(super) fn parse(url: &str) -> Result<Self, StorageError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, StorageError> {
         let rest = url.strip_prefix("mysql://").or_else(|| url.strip_prefix("mariadb://"));
         let rest = rest.ok_or_else(|| refused("the database URL does not start with mysql://".to_owned()))?;
         let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -50,7 +50,7 @@ impl MysqlUrl {
     }
 
     /// User, host, port and database, without the password.
-    pub(super) fn redacted(&self) -> String {
+    pub(crate) fn redacted(&self) -> String {
         let options = &self.options;
         let user = options.user().unwrap_or("");
         let at = if user.is_empty() { "" } else { "@" };

@@ -30,6 +30,7 @@ enum Step {
     },
     Read {
         rows: usize,
+        counts: bool,
     },
     Look,
     Rewind {
@@ -48,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..4usize, prop::bool::weighted(0.8)).prop_map(|(transaction, commits)| Step::End { transaction, commits }),
         1 => (0..40usize).prop_map(|row| Step::Remove { row }),
         1 => (0..40usize, any::<bool>()).prop_map(|(row, commits)| Step::EndRemoval { row, commits }),
-        8 => (1..6usize).prop_map(|rows| Step::Read { rows }),
+        8 => (1..6usize, any::<bool>()).prop_map(|(rows, counts)| Step::Read { rows, counts }),
         6 => Just(Step::Look),
         1 => (0..2u16, 0..40i64).prop_map(|(shard, from_seq)| Step::Rewind { shard, from_seq }),
         8 => (0..60u64).prop_map(|ms| Step::Wait { ms }),
@@ -98,7 +99,7 @@ impl World {
         for _ in 0..40 {
             self.step(&Step::Wait { ms: 30 })?;
             self.step(&Step::Look)?;
-            self.step(&Step::Read { rows: 10 })?;
+            self.step(&Step::Read { rows: 10, counts: true })?;
         }
         let lost = self.rows.iter().find(|row| self.is_due(row));
         if let Some(lost) = lost {
@@ -133,7 +134,7 @@ impl World {
                     row.state = if commits { State::Gone } else { row.state };
                 }
             }
-            Step::Read { rows } => self.read(rows)?,
+            Step::Read { rows, counts } => self.read(rows, counts)?,
             Step::Look => self.look(),
             Step::Rewind { shard, from_seq } => {
                 self.tracker.rewind(ShardId(shard), from_seq);
@@ -158,9 +159,11 @@ impl World {
         matches!(row.state, State::Committed { .. }) && !row.returned
     }
 
-    /// One statement that returns at most so many rows, and its reply 2 ms later.
-    fn read(&mut self, rows: usize) -> Result<(), String> {
+    /// One statement that returns at most so many rows, and its reply 2 ms later. A floor goes to the last row that was found, or past
+    /// everything that was drawn before the statement.
+    fn read(&mut self, rows: usize, counts: bool) -> Result<(), String> {
         let plan = self.tracker.plan(rows);
+        let drawn = if counts { i64::try_from(self.rows.len()).unwrap_or(0) } else { 0 };
         let mut read = WatchRead::default();
         let committed = |row: &&Row| matches!(row.state, State::Committed { .. });
         for hot in &plan.hot {
@@ -183,7 +186,8 @@ impl World {
             let all: Vec<i64> = of_shard().filter(|row| row.seq > hot.after).map(|row| row.seq).collect();
             let top = all.iter().copied().take(room).next_back().unwrap_or(hot.after);
             read.taken.extend(all.iter().take(room).map(|&seq| (hot.shard, seq)));
-            read.hot.push((hot.shard, top, all.len() > room));
+            let cut = all.len() > room;
+            read.hot.push((hot.shard, if cut { top } else { top.max(drawn) }, cut));
         }
         self.check_order(&read.taken)?;
         for row in &mut self.rows {
@@ -242,16 +246,16 @@ fn a_late_commit() -> Vec<Step> {
         Step::Append { transaction: 1, shard: 0, slow_ms: 0 },
         Step::End { transaction: 1, commits: true },
         Step::Look,
-        Step::Read { rows: 5 },
+        Step::Read { rows: 5, counts: false },
         Step::Look,
-        Step::Read { rows: 5 },
+        Step::Read { rows: 5, counts: false },
         Step::Look,
-        Step::Read { rows: 5 },
+        Step::Read { rows: 5, counts: false },
         wait(90),
         Step::End { transaction: 0, commits: true },
         Step::Append { transaction: 1, shard: 0, slow_ms: 0 },
         Step::End { transaction: 1, commits: true },
-        Step::Read { rows: 5 },
+        Step::Read { rows: 5, counts: false },
     ]
 }
 

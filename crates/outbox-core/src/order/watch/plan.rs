@@ -30,7 +30,8 @@ pub struct Again {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WatchRead {
     /// For each shard whose hot range was read: the last `seq` taken (`after` when none was), and whether the range was cut before
-    /// its end. That `seq` must be one of a row that the read saw.
+    /// its end. That `seq` must be one of a row that the read saw (of whichever shard: the numbers are drawn for all of them together),
+    /// or any other number of which is known that it was drawn before the read.
     pub hot: Vec<(ShardId, i64, bool)>,
     /// All rows that were taken, whichever part of the statement found them: those returned, and those that need not be returned because
     /// they are found in another way when their time comes (a waiting row).

@@ -16,7 +16,8 @@ pub(super) struct Reply {
     /// In microseconds since 1970-01-01.
     pub(super) clock: i64,
     pub(super) leases: Vec<Lease>,
-    pub(super) next_due: Vec<(ShardId, i64)>,
+    /// When the next row of the shards that were asked for becomes due.
+    pub(super) next_due: Option<i64>,
     /// Keys of rows below the floors.
     pub(super) again: Vec<(ShardId, i64)>,
     pub(super) found: Vec<Found>,
@@ -33,7 +34,7 @@ impl Reply {
                     reply.leases = leases_of(&lossy_text(&row, 4).unwrap_or_default());
                     complete = true;
                 }
-                NEXT_DUE => reply.next_due.push((shard(&row, 1), big(&row, 13))),
+                NEXT_DUE => reply.next_due = number(&row, 13),
                 AGAIN => reply.again.push((shard(&row, 1), big(&row, 2))),
                 _ => reply.found.push(found(row)),
             }

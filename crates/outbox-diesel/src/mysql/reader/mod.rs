@@ -1,7 +1,10 @@
 //! Reading in a safe order: floors and a watch list by [`outbox_core::order`], one statement a read, and a dirty read when it is
 //! time for one.
 
+mod drawn;
 mod found;
+mod ranges;
+mod returned;
 mod sort_out;
 mod sql;
 mod sweep;
@@ -12,19 +15,23 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use outbox_core::order::WatchTracker;
-use outbox_core::ports::{Batch, Lease, ReadLimits, Reader, ShardId, StorageError};
+use outbox_core::ports::{Batch, Lease, ReadLimits, Reader, ShardId, StorageError, StorageErrorKind};
 use tokio::sync::broadcast;
 
 use super::connector::{Connector, Isolation, Limits};
 use super::error::unexpected_reply;
-use super::row::{big, shard, take_bytes, uuid};
-use super::session::Session;
+use super::row::{big, number, shard, take_bytes, uuid};
+use super::session::{ResultSet, Session};
 use super::shared::{Shared, Wake};
 use crate::Tables;
-use crate::reading::{Appetite, DueTimes, Found, SweepCursors, Take};
+use crate::reading::{Appetite, DueTimes, Found, Take};
+use drawn::Drawn;
 use found::{Reply, found};
-use sort_out::Asked;
+use ranges::Range;
+use returned::Returned;
+use sort_out::{Asked, Due};
 use sql::Statement;
+use sweep::SweepCursor;
 
 const READ: &str = "read messages";
 const LOOK: &str = "look for late commits";
@@ -48,8 +55,11 @@ pub(super) struct MysqlReader {
     packet_bytes: usize,
     wakes: broadcast::Receiver<Wake>,
     tracker: WatchTracker,
+    drawn: Drawn,
+    /// What was returned of the ranges that are read again.
+    returned: Returned,
     due: DueTimes,
-    sweep: SweepCursors,
+    sweep: SweepCursor,
     appetite: Appetite,
     /// The database's clock at the last read, and when that read returned.
     clock: Option<(i64, Instant)>,
@@ -80,8 +90,10 @@ impl MysqlReader {
             packet_bytes: packet.saturating_sub(PACKET_OVERHEAD).max(packet / 2),
             wakes: shared.wakes(),
             tracker,
+            drawn: Drawn::default(),
+            returned: Returned::default(),
             due: DueTimes::default(),
-            sweep: SweepCursors::default(),
+            sweep: SweepCursor::default(),
             appetite: Appetite::default(),
             clock: None,
             first: ShardId(0),
@@ -95,13 +107,61 @@ impl MysqlReader {
         Reply::of(READ, rows)
     }
 
+    /// As [`run`](Self::run), after the question how far the numbers are drawn when it is time for that; the answer is for the reads that
+    /// follow.
+    async fn run_and_count(&mut self, text: &str) -> Result<(Reply, Option<i64>), StorageError> {
+        let drawn = self.drawn.highest();
+        if !self.drawn.is_old() {
+            return Ok((self.run(text).await?, drawn));
+        }
+        let text = format!("{}; {text}", drawn::question(&self.tables));
+        let sets = self.committed.run(READ, self.timeout, &text).await?;
+        let Ok([counter, found]) = <[ResultSet; 2]>::try_from(sets) else { return Err(unexpected_reply(READ)) };
+        let reply = Reply::of(READ, found.rows)?;
+        self.drawn.told(counter.rows.first().and_then(|row| number(row, 0)));
+        self.refuse_a_counter_set_back()?;
+        Ok((reply, drawn))
+    }
+
+    /// New rows below the floors would be found by nothing but the sweep, and in any order.
+    fn refuse_a_counter_set_back(&self) -> Result<(), StorageError> {
+        let floor = self.tracker.floors().map(|(_, floor)| floor).max().unwrap_or(0);
+        match self.drawn.highest() {
+            Some(highest) if highest < floor => Err(StorageError::new(
+                StorageErrorKind::Unavailable,
+                format!(
+                    "cannot {READ}: the AUTO_INCREMENT of {} was set back from above {floor} to {}, as by TRUNCATE or ALTER TABLE: \
+                     it is read from the bottom again",
+                    self.tables.messages(),
+                    highest + 1
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Lists what of the passed ranges and of the watch list is there, committed or not, when it is time for that.
     async fn look(&mut self) -> Result<(), StorageError> {
         let Some(look) = self.tracker.look() else { return self.dirty.keep_alive(LOOK, self.timeout).await };
-        let sets = self.dirty.run(LOOK, self.timeout, &sql::look(&self.tables, &look)).await?;
-        let there: Vec<_> = sets.iter().flat_map(|set| &set.rows).map(|row| (shard(row, 0), big(row, 1))).collect();
+        let ranges = ranges::looked_at(&look, &self.returned);
+        let mut there = self.listed(ranges.iter().map(|(range, _)| range), &look.keys).await?;
+        // A limit that the shards of a range share may have cut any of them: what each has, it is asked for by itself.
+        let filled = ranges.iter().filter(|(range, _)| range.is_filled_by(&there));
+        let apart: Vec<Range> = filled.flat_map(|(_, parts)| parts.iter().cloned()).collect();
+        there.extend(self.listed(apart.iter(), &[]).await?);
         self.tracker.looked(&look, &there);
         Ok(())
+    }
+
+    /// What is there of these ranges and of these rows, committed or not.
+    async fn listed(
+        &mut self,
+        ranges: impl Iterator<Item = &Range>,
+        keys: &[(ShardId, i64)],
+    ) -> Result<Vec<(ShardId, i64)>, StorageError> {
+        let Some(text) = sql::look(&self.tables, ranges, keys) else { return Ok(Vec::new()) };
+        let sets = self.dirty.run(LOOK, self.timeout, &text).await?;
+        Ok(sets.iter().flat_map(|set| &set.rows).map(|row| (shard(row, 0), big(row, 1))).collect())
     }
 
     /// Takes what the settler marked to be tried again.
@@ -129,26 +189,31 @@ impl MysqlReader {
         self.clock.map_or(i64::MIN, |(clock, at)| clock.saturating_add(micros(at.elapsed())))
     }
 
-    fn ask(&self, limits: &ReadLimits) -> Asked {
+    fn ask(&mut self, limits: &ReadLimits) -> Asked {
         let rows = self.appetite.rows(limits);
-        let due: Vec<_> = self.due.at(self.clock_now()).collect();
-        // Due rows get at most half of a read, so that neither they nor new ones wait for the others to end.
-        let due_limit = (rows.div_ceil(2) / due.len().max(1)).max(1);
-        Asked { rows, plan: self.tracker.plan(rows), due, due_limit }
+        let plan = self.tracker.plan(rows);
+        match plan.again.iter().map(|range| range.after).min() {
+            Some(lowest) => self.returned.forget(lowest),
+            None => self.returned.clear(),
+        }
+        let due = self.due.at(self.clock_now());
+        let due = due.filter_map(|(shard, from)| Some((shard, from, self.tracker.floor(shard)?)));
+        Asked {
+            rows,
+            hot: ranges::past_the_floors(&plan, rows),
+            again: ranges::again(&plan, rows, &self.returned),
+            // Due rows get at most half of a read, so that neither they nor new ones wait for the others to end.
+            due: Due::of(due, rows.div_ceil(2).max(1)),
+            plan,
+        }
     }
 
     fn text(&self, asked: &Asked, inline_bytes: usize) -> String {
         let mut statement = Statement::new(&self.tables, inline_bytes);
-        for range in &asked.plan.hot {
-            statement.range(range, None);
-        }
-        for range in &asked.plan.again {
-            statement.again(range, range.known + asked.rows);
-        }
+        asked.hot.iter().for_each(|range| statement.rows(range));
+        asked.again.iter().for_each(|range| statement.again(range));
         statement.watched(&asked.plan.keys);
-        for &(shard, from) in &asked.due {
-            statement.due(shard, from, self.tracker.floor(shard).unwrap_or(0), asked.due_limit);
-        }
+        asked.due.iter().for_each(|due| statement.due(due));
         statement.into_text()
     }
 
@@ -160,14 +225,8 @@ impl MysqlReader {
         again: Vec<(ShardId, i64)>,
         inline_bytes: usize,
     ) -> Result<(Vec<Found>, Vec<ShardId>), StorageError> {
-        let mut unread: BTreeSet<ShardId> = BTreeSet::new();
-        for range in &asked.plan.again {
-            let inside =
-                |&&(shard, seq): &&(ShardId, i64)| shard == range.shard && range.after < seq && seq <= range.upto;
-            if again.iter().filter(inside).count() >= range.known + asked.rows {
-                unread.insert(range.shard);
-            }
-        }
+        let filled = asked.again.iter().filter(|range| range.is_filled_by(&again));
+        let mut unread: BTreeSet<ShardId> = filled.flat_map(|range| range.shards.iter().copied()).collect();
         let mut keys: Vec<_> = again.into_iter().filter(|&(shard, seq)| !self.tracker.is_known(shard, seq)).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -237,7 +296,6 @@ impl Reader for MysqlReader {
     fn assign(&mut self, shards: &[ShardId]) {
         self.tracker.assign(shards);
         self.due.retain(|shard| self.tracker.floor(shard).is_some());
-        self.sweep.retain(|shard| self.tracker.floor(shard).is_some());
     }
 
     fn rewind(&mut self, shard: ShardId, from_seq: i64) {
@@ -253,17 +311,19 @@ impl Reader for MysqlReader {
         self.take_wakes();
         let asked = self.ask(limits);
         let inline_bytes = Appetite::inline_bytes(asked.rows, limits);
-        let mut reply = self.run(&self.text(&asked, inline_bytes)).await?;
+        let text = self.text(&asked, inline_bytes);
+        let (mut reply, drawn) = self.run_and_count(&text).await?;
         let replied_at = Instant::now();
         let leases = self.assigned_only(std::mem::take(&mut reply.leases));
         let (late, unread) = self.load_late(&asked, std::mem::take(&mut reply.again), inline_bytes).await?;
         let take = Take::new(limits, reply.clock);
-        let (mut take, changes) = asked.sort_out(take, reply.found, late, &unread, self.first);
+        let (mut take, changes) = asked.sort_out(take, reply.found, late, &unread, drawn, self.first);
         self.load_payloads(&mut take).await?;
         self.appetite.learn(take.batch.messages.len(), take.bytes_ran_out);
         self.first = changes.cut.unwrap_or(ShardId(0));
         let read = changes.apply_due(&mut self.due, reply.next_due);
         self.tracker.took(&read, replied_at);
+        read.taken.iter().for_each(|&(_, seq)| self.returned.add(seq));
         let mut batch = Batch { leases, ..take.batch };
         self.finish(&mut batch, reply.clock);
         Ok(batch)

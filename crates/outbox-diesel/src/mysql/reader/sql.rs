@@ -1,24 +1,23 @@
 //! The texts of the reader's statements. Every one is one SELECT: at READ COMMITTED that is one snapshot.
 //!
-//! MariaDB 10 has no lateral joins, so a statement has one range a shard, joined by UNION ALL; as long as nothing sorts them, the
-//! server makes no temporary table for that.
+//! A statement has a few parts, joined by UNION ALL; as long as nothing sorts them, the server makes no temporary table for that.
 
 use std::fmt::Write;
 
-use outbox_core::order::{Again, HotRange, Look};
 use outbox_core::ports::{Position, ShardId};
 
+use super::ranges::Range;
+use super::sort_out::Due;
 use crate::Tables;
 use crate::mysql::row::micros_of;
-use crate::reading::DueFrom;
 
-/// Kinds of rows, in the first column. A row past a floor.
+/// Kinds of rows, in the first column. A row of a range.
 pub(super) const HOT: i32 = 1;
 /// A row that has become due.
 pub(super) const DUE: i32 = 2;
 /// The key of a row below a floor: nothing but shard and `seq`.
 pub(super) const AGAIN: i32 = 3;
-/// When the next row of a shard becomes due.
+/// When the next row becomes due.
 pub(super) const NEXT_DUE: i32 = 4;
 /// The clock and the leases.
 pub(super) const META: i32 = 5;
@@ -53,32 +52,19 @@ impl<'t> Statement<'t> {
         self.text
     }
 
-    /// Rows of `after < seq`, and `seq <= upto` when that is given.
-    pub(super) fn range(&mut self, range: &HotRange, upto: Option<i64>) {
+    /// Rows of a range.
+    pub(super) fn rows(&mut self, range: &Range) {
         let columns = columns(HOT, self.inline_bytes);
-        let HotRange { shard, after, limit } = *range;
-        let messages = self.tables.messages();
-        let _ = write!(
-            self.text,
-            " UNION ALL (SELECT {columns} FROM {messages} AS o FORCE INDEX (PRIMARY) WHERE o.shard = {} AND o.seq > {after}",
-            shard.0
-        );
-        if let Some(upto) = upto {
-            let _ = write!(self.text, " AND o.seq <= {upto}");
-        }
-        let _ = write!(self.text, " ORDER BY o.seq LIMIT {limit})");
+        let _ = write!(self.text, " UNION ALL (SELECT {columns} FROM {})", self.within(range));
     }
 
-    /// The keys of a range below a floor.
-    pub(super) fn again(&mut self, range: &Again, limit: usize) {
-        let Again { shard, after, upto, .. } = *range;
-        let _ = write!(
-            self.text,
-            " UNION ALL (SELECT {AGAIN}, o.shard, o.seq, {NOTHING} FROM {} AS o FORCE INDEX (PRIMARY) WHERE o.shard = {} \
-             AND o.seq > {after} AND o.seq <= {upto} ORDER BY o.seq LIMIT {limit})",
-            self.tables.messages(),
-            shard.0
-        );
+    /// The keys of a range below the floors.
+    pub(super) fn again(&mut self, range: &Range) {
+        let _ = write!(self.text, " UNION ALL (SELECT {AGAIN}, o.shard, o.seq, {NOTHING} FROM {})", self.within(range));
+    }
+
+    fn within(&self, range: &Range) -> String {
+        within(self.tables, range)
     }
 
     /// The keys of those of these rows that are committed.
@@ -95,24 +81,27 @@ impl<'t> Statement<'t> {
         );
     }
 
-    /// Rows at or below the floor that are due, from where the last read ended, and when the next one is.
-    pub(super) fn due(&mut self, shard: ShardId, (wake_at, seq): DueFrom, floor: i64, limit: usize) {
-        let messages = self.tables.messages();
+    /// Rows of these shards that are due, from where the last read ended, and when the next one is.
+    pub(super) fn due(&mut self, due: &Due) {
         let index = format!("`{}messages_wake`", self.tables.prefix());
+        let messages = format!("{} AS o FORCE INDEX ({index})", self.tables.messages());
         let columns = columns(DUE, self.inline_bytes);
+        let (wake_at, seq) = due.from;
         let from = if wake_at == i64::MIN {
             String::new()
         } else {
+            // Written so that the range in the index begins at that row, among any number that are due at the same moment.
             let from = format!("TIMESTAMP'1970-01-01 00:00:00' + INTERVAL {wake_at} MICROSECOND");
-            format!(" AND o.wake_at >= {from} AND (o.wake_at > {from} OR o.seq >= {seq})")
+            format!(" AND (o.wake_at > {from} OR (o.wake_at = {from} AND o.seq >= {seq}))")
         };
-        let shard = shard.0;
+        let shards = list(&due.shards);
         let _ = write!(
             self.text,
-            " UNION ALL (SELECT {columns} FROM {messages} AS o FORCE INDEX ({index}) WHERE o.shard = {shard} \
-             AND o.wake_at IS NOT NULL{from} AND o.wake_at <= {NOW} AND o.seq <= {floor} ORDER BY o.wake_at, o.seq LIMIT {limit}) \
-             UNION ALL (SELECT {NEXT_DUE}, {shard}, 0, {NOTHING_BUT_TIME}, {} FROM {messages} AS o FORCE INDEX ({index}) \
-             WHERE o.shard = {shard} AND o.wake_at > {NOW} ORDER BY o.wake_at LIMIT 1)",
+            " UNION ALL (SELECT {columns} FROM {messages} WHERE o.wake_at <= {NOW}{from} AND o.shard IN ({shards}) \
+             ORDER BY o.wake_at, o.seq LIMIT {}) \
+             UNION ALL (SELECT {NEXT_DUE}, 0, 0, {NOTHING_BUT_TIME}, {} FROM {messages} \
+             WHERE o.wake_at > {NOW} AND o.shard IN ({shards}) ORDER BY o.wake_at LIMIT 1)",
+            due.limit,
             micros_of("o.wake_at")
         );
     }
@@ -159,29 +148,43 @@ pub(super) fn payloads_of(tables: &Tables, positions: &[Position]) -> String {
     text
 }
 
-/// What is there of ranges and of single rows, committed or not: (shard, `seq`). For a READ UNCOMMITTED session.
-pub(super) fn look(tables: &Tables, look: &Look) -> String {
+/// What is there of ranges and of single rows, committed or not: (shard, `seq`). For a READ UNCOMMITTED session. Without any of them
+/// there is nothing to ask.
+pub(super) fn look<'r>(
+    tables: &Tables,
+    ranges: impl Iterator<Item = &'r Range>,
+    keys: &[(ShardId, i64)],
+) -> Option<String> {
     let messages = tables.messages();
-    let mut text = String::new();
-    for range in &look.ranges {
-        let union = if text.is_empty() { "" } else { " UNION ALL " };
-        let _ = write!(
-            text,
-            "{union}(SELECT shard, seq FROM {messages} FORCE INDEX (PRIMARY) WHERE shard = {} AND seq > {} AND seq <= {} \
-             ORDER BY seq LIMIT {})",
-            range.shard.0, range.after, range.upto, range.limit
-        );
-    }
-    for part in look.keys.chunks(POSITIONS) {
-        let union = if text.is_empty() { "" } else { " UNION ALL " };
-        let _ = write!(text, "{union}(SELECT o.shard, o.seq FROM ");
+    let ranges = ranges.map(|range| format!("(SELECT o.shard, o.seq FROM {})", within(tables, range)));
+    let keys = keys.chunks(POSITIONS).map(|part| {
+        let mut text = "(SELECT o.shard, o.seq FROM ".to_owned();
         push_keys(&mut text, part.iter().copied());
         let _ = write!(
             text,
             " STRAIGHT_JOIN {messages} AS o FORCE INDEX (PRIMARY) ON o.shard = v.shard AND o.seq = v.seq)"
         );
-    }
-    text
+        text
+    });
+    let parts: Vec<_> = ranges.chain(keys).collect();
+    (!parts.is_empty()).then(|| parts.join(" UNION ALL "))
+}
+
+/// The rows `o` of a range, ascending.
+fn within(tables: &Tables, range: &Range) -> String {
+    let (messages, prefix) = (tables.messages(), tables.prefix());
+    let upto = range.upto.map(|upto| format!(" AND o.seq <= {upto}")).unwrap_or_default();
+    format!(
+        "{messages} AS o FORCE INDEX (`{prefix}messages_seq`) WHERE o.seq > {}{upto} AND o.shard IN ({}) ORDER BY o.seq LIMIT {}",
+        range.after,
+        list(&range.shards),
+        range.limit
+    )
+}
+
+fn list(shards: &[ShardId]) -> String {
+    let numbers: Vec<_> = shards.iter().map(|shard| shard.0.to_string()).collect();
+    numbers.join(",")
 }
 
 /// The derived table `v` (shard, seq), made from JSON: a constant list that both servers take, and that is looked up row by row.
