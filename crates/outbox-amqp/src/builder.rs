@@ -5,7 +5,8 @@ use std::time::Duration;
 use lapin::types::ShortString;
 use outbox_core::Message;
 
-use crate::endpoint::{Endpoint, Identity};
+use crate::endpoint::{Access, Identity};
+use crate::error::at_least;
 use crate::publication::Defaults;
 use crate::routing::{Choice, DestinationFn, Routing};
 use crate::suspects::Suspects;
@@ -38,10 +39,7 @@ pub enum Unroutable {
 /// Builds an [`AmqpTransport`].
 #[must_use = "nothing happens before `build`"]
 pub struct AmqpTransportBuilder {
-    uri: String,
-    credentials: Option<(String, String)>,
-    ca_pem: Option<String>,
-    identity: Option<Identity>,
+    access: Access,
     exchange: String,
     routing_key: String,
     destination: Option<DestinationFn>,
@@ -55,7 +53,6 @@ pub struct AmqpTransportBuilder {
     max_message_bytes: usize,
     connection_name: String,
     channels: usize,
-    heartbeat: Duration,
     request_timeout: Duration,
     stall_timeout: Duration,
     blocked_timeout: Duration,
@@ -64,10 +61,7 @@ pub struct AmqpTransportBuilder {
 impl AmqpTransportBuilder {
     pub(crate) fn new(uri: String) -> Self {
         Self {
-            uri,
-            credentials: None,
-            ca_pem: None,
-            identity: None,
+            access: Access::new(uri),
             exchange: DEFAULT_EXCHANGE.to_owned(),
             routing_key: DEFAULT_ROUTING_KEY.to_owned(),
             destination: None,
@@ -81,7 +75,6 @@ impl AmqpTransportBuilder {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             connection_name: "outbox relay".to_owned(),
             channels: 4,
-            heartbeat: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             blocked_timeout: Duration::from_secs(15 * 60),
@@ -90,19 +83,19 @@ impl AmqpTransportBuilder {
 
     /// Sets the user and the password instead of those of the URI.
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.credentials = Some((user.into(), password.into()));
+        self.access.credentials = Some((user.into(), password.into()));
         self
     }
 
     /// Trusts the certificate authorities of a PEM text for `amqps`, besides the public ones. The broker's certificate and name are always verified.
     pub fn ca_pem(mut self, pem: impl Into<String>) -> Self {
-        self.ca_pem = Some(pem.into());
+        self.access.ca_pem = Some(pem.into());
         self
     }
 
     /// Shows the broker a client certificate: PEM texts of the certificate chain and of its key.
     pub fn client_identity_pem(mut self, certificate_pem: impl Into<String>, key_pem: impl Into<String>) -> Self {
-        self.identity = Some(Identity { certificate_pem: certificate_pem.into(), key_pem: key_pem.into() });
+        self.access.identity = Some(Identity { certificate_pem: certificate_pem.into(), key_pem: key_pem.into() });
         self
     }
 
@@ -190,7 +183,7 @@ impl AmqpTransportBuilder {
 
     /// Sets the heartbeat, in whole seconds: a broker that is silent for twice as long is lost. What the URI says (`?heartbeat=`) goes first. Default: 10 s.
     pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
-        self.heartbeat = heartbeat;
+        self.access.heartbeat = heartbeat;
         self
     }
 
@@ -219,17 +212,13 @@ impl AmqpTransportBuilder {
     ///
     /// A [`BuildError`] that names what is wrong.
     pub fn build(self) -> Result<AmqpTransport, BuildError> {
-        for (field, timeout, least) in [
-            ("heartbeat", self.heartbeat, Duration::from_secs(1)),
-            ("request_timeout", self.request_timeout, Duration::from_millis(1)),
-            ("stall_timeout", self.stall_timeout, Duration::from_millis(1)),
-            ("blocked_timeout", self.blocked_timeout, Duration::from_millis(1)),
-            ("expiration", self.expiration.unwrap_or(Duration::MAX), Duration::from_millis(1)),
+        for (field, timeout) in [
+            ("request_timeout", self.request_timeout),
+            ("stall_timeout", self.stall_timeout),
+            ("blocked_timeout", self.blocked_timeout),
+            ("expiration", self.expiration.unwrap_or(Duration::MAX)),
         ] {
-            if timeout < least {
-                let (millis, least_millis) = (timeout.as_millis(), least.as_millis());
-                return Err(BuildError::Timeout { field, millis, least_millis });
-            }
+            at_least(field, timeout, Duration::from_millis(1))?;
         }
         if let Some(millis) = self.expiration.map(|expiration| expiration.as_millis())
             && millis > u128::from(u32::MAX)
@@ -239,16 +228,7 @@ impl AmqpTransportBuilder {
         if self.source.is_empty() && self.encoder.is_none() {
             return Err(BuildError::Source);
         }
-        let mut endpoint = Endpoint::parse(&self.uri, self.heartbeat)?;
-        if let Some((user, password)) = self.credentials {
-            endpoint.set_credentials(user, password);
-        }
-        if let Some(pem) = self.ca_pem {
-            endpoint.set_ca(pem)?;
-        }
-        if let Some(identity) = self.identity {
-            endpoint.set_identity(identity)?;
-        }
+        let endpoint = self.access.endpoint()?;
         self.topology.check()?;
         let choice = match self.destination {
             Some(destination) => Choice::Closure(destination),

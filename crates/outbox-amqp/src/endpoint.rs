@@ -5,6 +5,7 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 
 use crate::BuildError;
+use crate::error::at_least;
 
 /// Which broker, as whom, and how to trust it.
 pub(crate) struct Endpoint {
@@ -20,9 +21,39 @@ pub(crate) struct Identity {
     pub(crate) key_pem: String,
 }
 
+/// What both builders are told about the broker.
+pub(crate) struct Access {
+    pub(crate) uri: String,
+    pub(crate) credentials: Option<(String, String)>,
+    pub(crate) ca_pem: Option<String>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) heartbeat: Duration,
+}
+
+impl Access {
+    pub(crate) fn new(uri: String) -> Self {
+        Self { uri, credentials: None, ca_pem: None, identity: None, heartbeat: Duration::from_secs(10) }
+    }
+
+    pub(crate) fn endpoint(self) -> Result<Endpoint, BuildError> {
+        at_least("heartbeat", self.heartbeat, Duration::from_secs(1))?;
+        let mut endpoint = Endpoint::parse(&self.uri, self.heartbeat)?;
+        if let Some((user, password)) = self.credentials {
+            endpoint.set_credentials(user, password);
+        }
+        if let Some(pem) = self.ca_pem {
+            endpoint.set_ca(pem)?;
+        }
+        if let Some(identity) = self.identity {
+            endpoint.set_identity(identity)?;
+        }
+        Ok(endpoint)
+    }
+}
+
 impl Endpoint {
     /// Parses a URI. `heartbeat` and `frame_max` in its query stand.
-    pub(crate) fn parse(uri: &str, heartbeat: Duration) -> Result<Self, BuildError> {
+    fn parse(uri: &str, heartbeat: Duration) -> Result<Self, BuildError> {
         let mut uri: AMQPUri =
             uri.parse().map_err(|fault: String| BuildError::Uri { fault: without_uri(fault, uri) })?;
         if uri.authority.host.is_empty() {
@@ -37,20 +68,20 @@ impl Endpoint {
     }
 
     /// Replaces the user and the password of the URI.
-    pub(crate) fn set_credentials(&mut self, user: String, password: String) {
+    fn set_credentials(&mut self, user: String, password: String) {
         self.uri.authority.userinfo.username = user;
         self.uri.authority.userinfo.password = password;
     }
 
     /// Trusts the authorities of a PEM text, besides the public ones.
-    pub(crate) fn set_ca(&mut self, pem: String) -> Result<(), BuildError> {
+    fn set_ca(&mut self, pem: String) -> Result<(), BuildError> {
         has_block("ca_pem", &pem, "CERTIFICATE")?;
         self.ca_pem = Some(pem);
         Ok(())
     }
 
     /// Shows a client certificate.
-    pub(crate) fn set_identity(&mut self, identity: Identity) -> Result<(), BuildError> {
+    fn set_identity(&mut self, identity: Identity) -> Result<(), BuildError> {
         has_block("client_identity_pem", &identity.certificate_pem, "CERTIFICATE")?;
         has_block("client_identity_pem", &identity.key_pem, "PRIVATE KEY")?;
         self.identity = Some(identity);

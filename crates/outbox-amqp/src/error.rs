@@ -1,4 +1,6 @@
-/// Why an [`AmqpTransport`](crate::AmqpTransport) cannot be built. Nothing was connected.
+use std::time::Duration;
+
+/// Why an [`AmqpTransport`](crate::AmqpTransport), or an `AmqpSource`, cannot be built. Nothing was connected.
 ///
 /// Never holds a password or a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,4 +57,23 @@ pub enum BuildError {
         /// The block that was looked for.
         block: &'static str,
     },
+    /// A queue to receive from cannot be one, or there is none.
+    #[error("queues: {fault}")]
+    Queues {
+        /// What is wrong.
+        fault: String,
+    },
+    /// The prefetch is zero, which is without a limit to AMQP.
+    #[error("prefetch is 0, which AMQP takes for no limit: give at least 1 message")]
+    Prefetch,
+}
+
+/// # Errors
+///
+/// [`BuildError::Timeout`] when a time is shorter than it may be.
+pub(crate) fn at_least(field: &'static str, time: Duration, least: Duration) -> Result<(), BuildError> {
+    if time >= least {
+        return Ok(());
+    }
+    Err(BuildError::Timeout { field, millis: time.as_millis(), least_millis: least.as_millis() })
 }

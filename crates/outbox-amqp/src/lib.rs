@@ -62,6 +62,14 @@
 //! | a memory or disk alarm (`connection.blocked`) | nothing is sent, health says why, the connection is kept for [`blocked_timeout`](AmqpTransportBuilder::blocked_timeout) |
 //! | no confirm for [`stall_timeout`](AmqpTransportBuilder::stall_timeout), heartbeats missing, connection closed | the session ends; what was not confirmed is sent again through a new one |
 //!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `source` | `AmqpSource`: queues that messages are received from, for the inbox |
+//!
+//! # lapin
+//!
 //! lapin's own recovery is off: reconnecting, with backoff and one message first, is the relay's. lapin's thread writes nothing to the log, because it would write
 //! returned messages with their payload.
 
@@ -83,6 +91,8 @@ mod refusal;
 mod routes;
 mod routing;
 mod session;
+#[cfg(feature = "source")]
+mod source;
 mod suspects;
 mod template;
 mod topology;
@@ -97,5 +107,7 @@ pub use destination::Destination;
 pub use encoder::{CloudEvents, Encoder, Plain, StructuredCloudEvents};
 pub use error::BuildError;
 pub use publication::Publication;
+#[cfg(feature = "source")]
+pub use source::{AmqpSource, AmqpSourceBuilder, DeclaredQueue, Order, Queue, QueueArgument};
 pub use topology::{Declaration, ExchangeKind, Topology};
 pub use transport::AmqpTransport;
