@@ -6,6 +6,7 @@ use std::io::Write as _;
 use anyhow::{Context, Result};
 use clap::{Args as _, Command, CommandFactory as _, FromArgMatches as _};
 use outbox_bench::bench::Bench;
+use outbox_bench::consumers::ConsumerProcess;
 use outbox_bench::measurements;
 use outbox_bench::options::Options;
 use outbox_bench::relays::RelayProcess;
@@ -14,9 +15,15 @@ use outbox_bench::services::Services;
 #[tokio::main]
 async fn main() -> Result<()> {
     let relay = RelayProcess::augment_args(Command::new(RelayProcess::COMMAND).hide(true));
-    let matches = Options::command().subcommand(relay).args_conflicts_with_subcommands(true).get_matches();
+    let consumer = ConsumerProcess::augment_args(Command::new(ConsumerProcess::COMMAND).hide(true));
+    let matches =
+        Options::command().subcommand(relay).subcommand(consumer).args_conflicts_with_subcommands(true).get_matches();
     if let Some(arguments) = matches.subcommand_matches(RelayProcess::COMMAND) {
         let took = RelayProcess::from_arg_matches(arguments)?.run().await?;
+        return Ok(serde_json::to_writer(std::io::stdout(), &took)?);
+    }
+    if let Some(arguments) = matches.subcommand_matches(ConsumerProcess::COMMAND) {
+        let took = ConsumerProcess::from_arg_matches(arguments)?.run().await?;
         return Ok(serde_json::to_writer(std::io::stdout(), &took)?);
     }
     measure(Options::from_arg_matches(&matches)?).await

@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// The letters of all measurements.
-pub const LETTERS: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
+pub const LETTERS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
 impl Default for Options {
     fn default() -> Self {

@@ -5,6 +5,7 @@ mod backlog;
 mod drain;
 mod fleet;
 mod held;
+mod inbox;
 mod inserts;
 mod keys;
 mod large;
@@ -65,6 +66,9 @@ pub async fn run(bench: &Bench) -> Result<Report> {
     }
     if wants("k") {
         measurements.push(inserts::inserts(bench).await.context("(k) producers on MariaDB")?);
+    }
+    if wants("l") {
+        measurements.push(inbox::inbox(bench).await.context("(l) inbox")?);
     }
     measurements.sort_by_key(|measurement| measurement.letter);
     Ok(Report { machine: Machine::here(bench.server_version().await?), measurements })

@@ -55,7 +55,7 @@ pub fn as_f64(count: u64) -> f64 {
 
 /// Times a drain from its start over its first confirmation to its end.
 #[derive(Debug)]
-struct Stopwatch {
+pub(crate) struct Stopwatch {
     started: Instant,
     first: Option<Moment>,
 }
@@ -70,16 +70,16 @@ struct Moment {
 }
 
 impl Stopwatch {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { started: Instant::now(), first: None }
     }
 
     /// Something was confirmed; `removed` events were gone by then. Only the first call counts.
-    fn confirmed(&mut self, removed: u64) {
+    pub(crate) fn confirmed(&mut self, removed: u64) {
         self.first.get_or_insert_with(|| Moment::now(removed));
     }
 
-    fn stop(&self, removed: u64) -> Drained {
+    pub(crate) fn stop(&self, removed: u64) -> Drained {
         let end = Moment::now(removed);
         let first = self.first.unwrap_or(Moment { at: self.started, removed: 0, cpu: None, machine_cpu: None });
         let since = |now: Option<Duration>, then: Option<Duration>| now?.checked_sub(then?);

@@ -54,6 +54,8 @@ pub enum Measure {
     TotalSeconds,
     /// Processor time of the relay's process, in microseconds an event.
     RelayCpuMicrosPerEvent,
+    /// Processor time of the consumer's process, in microseconds an event.
+    ConsumerCpuMicrosPerEvent,
     /// Processor time of everything on the machine, in microseconds an event: the relay, PostgreSQL, Kafka and the kernel.
     MachineCpuMicrosPerEvent,
     /// Processor time of all PostgreSQL processes, in microseconds an event.
@@ -62,6 +64,8 @@ pub enum Measure {
     RowsExaminedPerEvent,
     /// Write-ahead log, in bytes an event.
     WalBytesPerEvent,
+    /// Transactions of an inbox, for 1,000 events.
+    TransactionsPerThousandEvents,
     /// Statements (each its own transaction), for 1,000 events.
     StatementsPerThousandEvents,
     /// From the return of the commit to the broker's acknowledgement, half of the events, in milliseconds.
@@ -87,10 +91,12 @@ impl Measure {
             Self::StartUpSeconds => "start-up, s",
             Self::TotalSeconds => "total, s",
             Self::RelayCpuMicrosPerEvent => "relay CPU, µs/event",
+            Self::ConsumerCpuMicrosPerEvent => "consumer CPU, µs/event",
             Self::MachineCpuMicrosPerEvent => "machine CPU, µs/event",
             Self::PostgresCpuMicrosPerEvent => "PostgreSQL CPU, µs/event",
             Self::RowsExaminedPerEvent => "rows examined/event",
             Self::WalBytesPerEvent => "WAL bytes/event",
+            Self::TransactionsPerThousandEvents => "transactions/1000 events",
             Self::StatementsPerThousandEvents => "statements/1000 events",
             Self::LatencyP50Millis => "latency p50, ms",
             Self::LatencyP99Millis => "latency p99, ms",

@@ -1,7 +1,8 @@
-//! What the benchmarks run on: databases of their own, outboxes in them, topics and queues.
+//! What the benchmarks run on: databases of their own, outboxes and inboxes in them, topics and queues.
 
 mod counters;
 mod database;
+mod inbox;
 mod mysql;
 mod mysql_counters;
 mod outbox;
@@ -11,6 +12,8 @@ mod topic;
 
 pub use counters::{Counters, RowCounts};
 pub use database::Database;
+pub use inbox::InboxPlace;
+pub(crate) use inbox::bench_effects;
 pub use mysql::MysqlDatabase;
 pub use mysql_counters::MysqlCounters;
 pub use outbox::{Outbox, fill};
