@@ -97,12 +97,21 @@ impl TestQueue {
 
     /// Waits until the broker has this many messages that are neither delivered nor acknowledged, and that are delivered.
     pub(crate) async fn until_counted(&self, ready: u64, unacknowledged: u64) {
-        let what = format!("{ready} messages are ready and {unacknowledged} unacknowledged");
-        eventually(&what, || async {
-            let counted =
-                rabbitmqctl(&["list_queues", "--silent", "name", "messages_ready", "messages_unacknowledged"]);
-            let line = counted.lines().find_map(|line| line.strip_prefix(&*self.name))?.trim().to_owned();
-            (line == format!("{ready}\t{unacknowledged}")).then_some(())
+        let columns = ["messages_ready", "messages_unacknowledged"];
+        self.until_listed(&columns, &format!("{ready}\t{unacknowledged}")).await;
+    }
+
+    /// Waits until the queue has this many consumers.
+    pub(crate) async fn until_consumed_by(&self, consumers: u64) {
+        self.until_listed(&["consumers"], &consumers.to_string()).await;
+    }
+
+    async fn until_listed(&self, columns: &[&str], expected: &str) {
+        let arguments = [&["list_queues", "--silent", "name"], columns].concat();
+        eventually(&format!("the broker lists {expected:?} of {columns:?}"), || async {
+            let listed = rabbitmqctl(&arguments);
+            let line = listed.lines().find_map(|line| line.strip_prefix(&*self.name))?;
+            (line.trim() == expected).then_some(())
         })
         .await;
     }

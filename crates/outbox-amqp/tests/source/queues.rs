@@ -93,6 +93,22 @@ async fn a_declared_queue_gets_what_order_needs_and_its_bindings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn queues_are_declared_of_either_type_with_defaults() {
+    for kind in [None, Some("classic")] {
+        let queue = TestQueue::unmade(&unique("declared")).await;
+        let declared = DeclaredQueue::new(&*queue.name);
+        let declared = match kind {
+            Some(kind) => declared.argument("x-queue-type", kind),
+            None => declared,
+        };
+        let mut member = Member::join(&AmqpSource::new(uri(), [declared]).expect("a source")).await;
+        queue.publish_numbers(0..1).await;
+        member.until_received(1).await;
+        queue.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_queues_are_several_partitions_of_one_subscription() {
     let (orders, invoices) = (TestQueue::quorum().await, TestQueue::classic().await);
     let source = AmqpSource::builder(uri(), [&*orders.name, &*invoices.name]).prefetch(20).build().expect("a source");

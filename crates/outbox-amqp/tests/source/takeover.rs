@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use outbox_amqp::Order;
+use outbox_core::inbox::Source as _;
 
-use crate::member::Member;
+use crate::member::{Member, consumer};
 use crate::queue::TestQueue;
 
 /// How a subscription ends.
@@ -58,5 +59,20 @@ async fn without_order_subscriptions_share_a_queue() {
     let mut both = [one.numbers(), other.numbers()].concat();
     both.sort_unstable();
     assert_eq!(both, (0..10).collect::<Vec<_>>());
+    queue.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscribe_that_is_dropped_leaves_no_consumer_behind() {
+    let queue = TestQueue::quorum().await;
+    queue.publish_numbers(0..20).await;
+    let source = queue.source();
+    for ms in 0..40 {
+        drop(tokio::time::timeout(Duration::from_millis(ms), source.subscribe(&consumer())).await);
+    }
+    let mut member = Member::join(&source).await;
+    member.until_received(20).await;
+    assert_eq!(member.numbers(), (0..20).collect::<Vec<_>>());
+    queue.until_consumed_by(1).await;
     queue.remove().await;
 }
