@@ -4,6 +4,10 @@
 pub mod migrations;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod shared;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod tables;
 
 pub use tables::{DEFAULT_INBOX_PREFIX, InboxTables};

@@ -51,7 +51,7 @@ impl InboxTables {
         render(&self.tables, sql)
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn names(&self) -> &Tables {
         &self.tables
     }

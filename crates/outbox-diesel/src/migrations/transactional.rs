@@ -26,15 +26,21 @@ pub(crate) struct Target<'t> {
 }
 
 impl<'t> Target<'t> {
-    #[cfg(all(feature = "inbox", feature = "postgres"))]
-    pub(crate) fn new(
+    #[cfg(feature = "inbox")]
+    pub(crate) fn inbox(
         tables: &'t Tables,
         migrations: &'static [Migration],
         render: fn(&Tables, &str) -> String,
-        kept: &'static str,
         count: &'static str,
     ) -> Self {
-        Self { tables, migrations, render, kept, count }
+        Self {
+            tables,
+            migrations,
+            render,
+            #[cfg(feature = "postgres")]
+            kept: "{{held}}, {{dead_letters}}",
+            count,
+        }
     }
 
     pub(super) fn outbox(backend: Backend, tables: &'t Tables) -> Self {

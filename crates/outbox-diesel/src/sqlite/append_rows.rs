@@ -112,6 +112,6 @@ impl std::fmt::Debug for Joined {
 }
 
 /// Microseconds since 1970-01-01 UTC. What is finer is cut.
-pub(super) fn micros(time: OffsetDateTime) -> i64 {
+pub(crate) fn micros(time: OffsetDateTime) -> i64 {
     time.unix_timestamp() * 1_000_000 + i64::from(time.microsecond())
 }

@@ -49,7 +49,7 @@ pub fn establish_sync(path_or_url: impl AsRef<Path>) -> Result<SqliteConnection,
 }
 
 /// Opens a file that [`file_of`] named.
-pub(super) fn open(file: &str) -> Result<SqliteConnection, StorageError> {
+pub(crate) fn open(file: &str) -> Result<SqliteConnection, StorageError> {
     let mut conn = SqliteConnection::establish(file).map_err(|error| {
         StorageError::new(
             StorageErrorKind::Unavailable,
@@ -67,7 +67,7 @@ pub(super) fn open(file: &str) -> Result<SqliteConnection, StorageError> {
 }
 
 /// The file that a path or URL names.
-pub(super) fn file_of(path_or_url: &Path) -> Result<String, StorageError> {
+pub(crate) fn file_of(path_or_url: &Path) -> Result<String, StorageError> {
     let refused = |problem: &str| {
         StorageError::new(StorageErrorKind::Refused, format!("{:?} {problem}", path_or_url.display().to_string()))
     };

@@ -5,14 +5,19 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 ///
 /// Diesel keeps no result code of SQLite, so the kind follows from SQLite's own fixed English texts (`sqlite3ErrStr`).
 pub(crate) fn storage_error(action: &str, error: Error) -> StorageError {
-    let (kind, fix) = match &error {
+    let (kind, fix) = judge(&error);
+    StorageError::new(kind, format!("cannot {action}{fix}")).with_source(error)
+}
+
+/// What an error means, and what to do, as the end of a sentence.
+pub(crate) fn judge(error: &Error) -> (StorageErrorKind, &'static str) {
+    match error {
         Error::DatabaseError(DatabaseErrorKind::CheckViolation, _) => {
             (StorageErrorKind::Refused, ": a value breaks a check of the outbox tables")
         }
         Error::DatabaseError(_, information) => kind_of(information.message()),
         _ => (StorageErrorKind::Other, ""),
-    };
-    StorageError::new(kind, format!("cannot {action}{fix}")).with_source(error)
+    }
 }
 
 fn kind_of(message: &str) -> (StorageErrorKind, &'static str) {

@@ -2,19 +2,19 @@
 
 mod admin;
 mod append;
-mod append_rows;
+pub(crate) mod append_rows;
 mod backlog;
 mod check;
-mod connection;
-mod error;
+pub(crate) mod connection;
+pub(crate) mod error;
 mod leases;
 mod piece;
 mod reader;
 mod rows;
 mod settler;
-mod sql;
+pub(crate) mod sql;
 mod storage;
-mod worker;
+pub(crate) mod worker;
 
 pub use append::SqliteOutbox;
 pub use connection::{establish, establish_sync};

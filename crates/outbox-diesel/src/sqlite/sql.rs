@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Tables;
 
 /// The database's clock: microseconds since 1970-01-01 UTC, in steps of a millisecond, which is what every SQLite since 3.35 has.
-const NOW: &str = "(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)";
+pub(crate) const NOW: &str = "(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)";
 
 /// Whether a row's id is one that the check of the messages table lets through.
 const IS_UUID: &str = "(typeof(id) = 'text' AND length(id) = 36 AND id NOT GLOB '*[^0-9a-f-]*' \

@@ -85,7 +85,9 @@ impl SqliteStorageBuilder {
             .tables
             .without_schema()
             .map_err(|error| StorageError::new(StorageErrorKind::Refused, error.to_string()))?;
-        let checks = Worker::new(Arc::new(Opener { file: self.file?, on_connect: self.on_connect }));
+        let file = self.file?;
+        let migrate = format!("`outbox migrate up --database sqlite:{file}`");
+        let checks = Worker::new(Arc::new(Opener { file, on_connect: self.on_connect, migrate }));
         Ok(SqliteStorage {
             leases: SqliteLeases::new(checks.another(), &tables),
             settler: SqliteSettler::new(checks.another(), &tables),

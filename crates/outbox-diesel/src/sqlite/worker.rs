@@ -8,12 +8,14 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 use super::{connection, storage_error};
 
 /// What a user adds to every new connection of a storage.
-pub(super) type OnConnect = dyn Fn(&mut SqliteConnection) -> QueryResult<()> + Send + Sync;
+pub(crate) type OnConnect = dyn Fn(&mut SqliteConnection) -> QueryResult<()> + Send + Sync;
 
 /// Opens connections of one storage.
-pub(super) struct Opener {
-    pub(super) file: String,
-    pub(super) on_connect: Option<Box<OnConnect>>,
+pub(crate) struct Opener {
+    pub(crate) file: String,
+    pub(crate) on_connect: Option<Box<OnConnect>>,
+    /// What makes the tables, for people.
+    pub(crate) migrate: String,
 }
 
 /// One connection, used on tokio's blocking threads by one call at a time.
@@ -22,20 +24,17 @@ pub(super) struct Opener {
 /// and never blocks the runtime. After an error the connection is closed, which rolls back what was open, and the next call opens
 /// another.
 #[derive(Clone)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     opener: Arc<Opener>,
     conn: Arc<Mutex<Option<SqliteConnection>>>,
 }
 
 impl Opener {
-    fn open(&self) -> Result<SqliteConnection, StorageError> {
+    pub(crate) fn open(&self) -> Result<SqliteConnection, StorageError> {
         if !self.file.starts_with("file:") && !std::path::Path::new(&self.file).exists() {
             return Err(StorageError::new(
                 StorageErrorKind::Unavailable,
-                format!(
-                    "the SQLite database {file} does not exist: run `outbox migrate up --database sqlite:{file}`",
-                    file = self.file
-                ),
+                format!("the SQLite database {} does not exist: run {}", self.file, self.migrate),
             ));
         }
         let mut conn = connection::open(&self.file)?;
@@ -47,12 +46,12 @@ impl Opener {
 }
 
 impl Worker {
-    pub(super) fn new(opener: Arc<Opener>) -> Self {
+    pub(crate) fn new(opener: Arc<Opener>) -> Self {
         Self { opener, conn: Arc::default() }
     }
 
     /// Another connection to the same file.
-    pub(super) fn another(&self) -> Self {
+    pub(crate) fn another(&self) -> Self {
         Self::new(self.opener.clone())
     }
 
@@ -60,7 +59,7 @@ impl Worker {
     ///
     /// Diesel's own transactions answer a full disk, on which SQLite rolls back by itself, with the failure of their second
     /// rollback and hide the cause. Here closing the connection rolls back.
-    pub(super) async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         action: &'static str,
         work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
@@ -69,7 +68,7 @@ impl Worker {
     }
 
     /// Runs `work` on one snapshot. `action` completes "cannot …" in an error.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         action: &'static str,
         work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
@@ -93,7 +92,7 @@ impl Worker {
     }
 
     /// Runs `work` on the connection, outside of a transaction. `action` completes "cannot …" in an error.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         action: &'static str,
         work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
@@ -102,7 +101,7 @@ impl Worker {
     }
 
     /// As [`run`](Self::run), for work that makes its own errors.
-    pub(super) async fn try_run<T: Send + 'static>(
+    pub(crate) async fn try_run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {

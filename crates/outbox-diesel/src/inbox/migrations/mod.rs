@@ -3,30 +3,32 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use super::InboxTables;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::migrations::{Migration, transactional::Target};
 
 /// The version of the inbox's schema that this program works with: it refuses any other.
 pub const EXPECTED_INBOX_VERSION: i32 = 1;
 
 /// Held messages and dead letters, each counted up to 10,000.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 const COUNT_ROWS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM {{held}} LIMIT 10000) AS h), \
      (SELECT count(*) FROM (SELECT 1 FROM {{dead_letters}} LIMIT 10000) AS d)";
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 fn target<'t>(tables: &'t InboxTables, migrations: &'static [Migration]) -> Target<'t> {
-    Target::new(tables.names(), migrations, super::tables::render, "{{held}}, {{dead_letters}}", COUNT_ROWS)
+    Target::inbox(tables.names(), migrations, super::tables::render, COUNT_ROWS)
 }
 
 /// Whether a schema of version `found` is the expected one; if not, what to do.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 fn matches_expected(found: i32, tables: &InboxTables) -> Result<(), StorageError> {
     let versions = tables.versions();
     let problem = match found {

@@ -7,10 +7,11 @@ use outbox_core::ports::StorageError;
 use time::OffsetDateTime;
 
 use super::held::Unpark;
-use super::row::{COLUMNS, LetterRow, unix_time};
+use super::row::{COLUMNS, LetterRow};
 use super::session::{BEGIN, Session};
 use super::sql::{PARK, SET_MESSAGE};
 use crate::inbox::InboxTables;
+use crate::inbox::shared::unix_time;
 use crate::postgres::pool::Pool;
 use crate::sql::{Sql, bind};
 

@@ -7,9 +7,8 @@ use outbox_core::inbox::{Admission, Candidate, Identity, OrderingKey, Standing};
 use outbox_core::ports::StorageError;
 
 use super::PostgresInboxTransaction;
-use super::expected::Status;
-use super::row::unix_time;
 use crate::inbox::InboxTables;
+use crate::inbox::shared::{Status, standing, unix_time};
 use crate::sql::{Sql, bind};
 
 const WHAT: &str = "admit messages";
@@ -103,13 +102,7 @@ async fn standings(
     let binds = (consumer, bind::<Array<Text>, _>(sources), bind::<Array<Text>, _>(ids));
     let look = Sql::<_, (Text, Text, Text)>::new(&transaction.statements.admitting.standings, binds);
     let rows: Vec<(String, String, String)> = transaction.session.load(WHAT, look).await?;
-    let standing = |(source, id, status): (String, String, String)| {
-        let standing = match status.as_str() {
-            "held" => Standing::Held,
-            "dead" => Standing::Dead,
-            _ => Standing::Processed,
-        };
-        Some((Identity::new(source, id).ok()?, standing))
-    };
-    Ok(rows.into_iter().filter_map(standing).collect())
+    let known =
+        |(source, id, status): (String, String, String)| Some((Identity::new(source, id).ok()?, standing(&status)));
+    Ok(rows.into_iter().filter_map(known).collect())
 }

@@ -4,11 +4,9 @@ use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Ti
 use outbox_core::inbox::{Aside, Fate, InboxDeadReason};
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
-use super::error::shortened;
-use super::expected::Status;
-use super::row::micros_of;
 use super::{PostgresInboxTransaction, parking};
 use crate::inbox::InboxTables;
+use crate::inbox::shared::{Status, micros_of, shortened};
 use crate::postgres::row::Micros;
 use crate::sql::{Bind, Sql, bind};
 
@@ -123,7 +121,7 @@ async fn mark(transaction: &mut PostgresInboxTransaction, messages: &[Aside]) ->
     let (mut sources, mut ids, mut states) = (Vec::new(), Vec::new(), Vec::new());
     for aside in messages {
         let Some(identity) = &aside.identity else { continue };
-        let status = if matches!(aside.fate, Fate::Dead { .. }) { Status::Dead } else { Status::Held };
+        let status = Status::of(&aside.fate);
         sources.push(identity.source());
         ids.push(identity.id());
         states.push(status.as_str());

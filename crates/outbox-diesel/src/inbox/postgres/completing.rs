@@ -5,8 +5,8 @@ use outbox_core::inbox::{ClaimToken, Identity};
 use outbox_core::ports::{Fenced, StorageError};
 
 use super::PostgresInboxTransaction;
-use super::expected::Status;
 use crate::inbox::InboxTables;
+use crate::inbox::shared::Status;
 use crate::sql::{Sql, bind};
 
 const WHAT: &str = "complete held messages";

@@ -3,6 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use outbox_core::inbox::{Identity, OrderingKey};
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
+use crate::inbox::shared::Status;
+
 /// What a transaction must find when it reads its rows back.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
@@ -15,24 +17,6 @@ pub(super) struct Expected {
     /// Held messages that are there no more.
     pub(super) completed: Vec<i64>,
     pub(super) parked: BTreeSet<OrderingKey>,
-}
-
-/// The status of a dedup row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
-    Processed,
-    Held,
-    Dead,
-}
-
-impl Status {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Processed => "processed",
-            Self::Held => "held",
-            Self::Dead => "dead",
-        }
-    }
 }
 
 impl Expected {

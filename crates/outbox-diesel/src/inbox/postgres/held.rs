@@ -9,13 +9,13 @@ use outbox_core::inbox::{
 };
 use outbox_core::ports::{Fenced, StorageError};
 
-use super::error::shortened;
-use super::row::{COLUMNS, MessageRow, micros_of};
+use super::row::{COLUMNS, MessageRow};
 use super::session::{BEGIN, Session};
 use super::sql::{
     BACKLOG, BURY, CLAIM, DUE, EACH_KEY, FAIL, FIND_MINE, FREE, PARK, RELEASE, REMOVE_HELD, SET_MESSAGE, UNHELD,
 };
 use crate::inbox::InboxTables;
+use crate::inbox::shared::{micros_of, shortened};
 use crate::postgres::pool::Pool;
 use crate::sql::{Sql, bind};
 

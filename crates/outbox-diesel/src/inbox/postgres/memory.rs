@@ -8,8 +8,8 @@ use outbox_core::inbox::{Consumer, InboxMemory, Partition, RememberedPosition};
 use outbox_core::ports::{StorageError, StorageErrorKind};
 use time::OffsetDateTime;
 
-use super::row::unix_time;
 use crate::inbox::InboxTables;
+use crate::inbox::shared::unix_time;
 use crate::postgres::pool::Pool;
 use crate::postgres::row::Micros;
 use crate::sql::{Sql, bind};

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::sql_types::{Array, Binary, Integer, Text};
-use outbox_core::inbox::{Aside, Fate, OrderingKey, ParkedBy};
+use outbox_core::inbox::{Aside, OrderingKey, ParkedBy};
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
 use super::PostgresInboxTransaction;
 use crate::inbox::InboxTables;
+use crate::inbox::shared::parks;
 use crate::sql::{Sql, bind};
 
 const WHAT: &str = "park keys";
@@ -69,14 +70,6 @@ pub(super) async fn park(transaction: &mut PostgresInboxTransaction, messages: &
     }
     transaction.expected.parked.extend(wanted.into_keys().cloned());
     Ok(())
-}
-
-fn parks(fate: &Fate) -> Option<ParkedBy> {
-    match fate {
-        Fate::Received | Fate::Waiting | Fate::Failed { .. } => Some(ParkedBy::Held),
-        Fate::Dead { park_key: true, .. } => Some(ParkedBy::DeadLetter),
-        Fate::Dead { park_key: false, .. } => None,
-    }
 }
 
 async fn insert(

@@ -1,7 +1,5 @@
 //! Rows of held messages and dead letters.
 
-use std::time::Duration;
-
 use diesel::deserialize::{self, QueryableByName};
 use diesel::pg::Pg;
 use diesel::row::NamedRow;
@@ -53,15 +51,4 @@ fn message(row: &impl RowOf) -> HeldMessage {
     };
     let key = blob(row, 3).map(OrderingKey::from_stored);
     HeldMessage { seq: big(row, 0), identity, key, incoming, attempts: u32::try_from(int(row, 12)).unwrap_or(0) }
-}
-
-/// A time from microseconds since 1970.
-pub(super) fn unix_time(micros: i64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()
-}
-
-/// A span for the database, in microseconds, a thousand years at most.
-pub(super) fn micros_of(span: Duration) -> i64 {
-    const LONGEST: i64 = 1_000 * 365 * 86_400 * 1_000_000;
-    i64::try_from(span.as_micros()).map_or(LONGEST, |micros| micros.min(LONGEST))
 }

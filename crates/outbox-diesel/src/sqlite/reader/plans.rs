@@ -26,7 +26,7 @@ fn with_statements(test: impl Fn(&mut SqliteConnection, &Statements)) {
     let mut conn = establish_sync(&file).unwrap();
     let tables = Tables::default();
     migrations::sqlite::up_sync(&mut conn, &tables, migrations::EXPECTED_VERSION).unwrap();
-    let worker = Worker::new(Opener { file, on_connect: None }.into());
+    let worker = Worker::new(Opener { file, on_connect: None, migrate: String::new() }.into());
     let reader = SqliteReader::new(worker, &tables);
     test(&mut conn, &reader.sql);
     // Statistics of a table full of waiting rows must not change the plans.
