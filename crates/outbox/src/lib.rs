@@ -110,7 +110,7 @@
 //! | `kafka-ssl` | TLS to Kafka with OpenSSL |
 //! | `kafka-zstd` | zstd compression on the way to Kafka |
 //! | `amqp` | `AmqpTransport` for RabbitMQ on lapin, TLS included |
-//! | `inbox` | `Inbox`, with `PostgresInbox` where `postgres` is on, and `KafkaSource` where `kafka` is |
+//! | `inbox` | `Inbox`, with `PostgresInbox` where `postgres` is on, and `KafkaSource` and `AmqpSource` where `kafka` and `amqp` are |
 
 #[cfg(feature = "inbox")]
 pub mod inbox;
@@ -144,5 +144,7 @@ pub use outbox_inbox::{Delivery, Failure, Inbox, InboxConfig, InboxError, InboxH
 #[cfg(all(feature = "inbox", feature = "postgres"))]
 pub use outbox_diesel::inbox::postgres::PostgresInbox;
 
+#[cfg(all(feature = "inbox", feature = "amqp"))]
+pub use outbox_amqp::AmqpSource;
 #[cfg(all(feature = "inbox", feature = "kafka"))]
 pub use outbox_kafka::KafkaSource;
