@@ -68,6 +68,16 @@ impl Connector {
         self.tls.connect(&self.config).await.map_err(|error| self.connect_error(&error))
     }
 
+    /// A connection with the server's own settings, which writes only in transactions that begin with `READ WRITE`: what comes after a handler
+    /// has ended the inbox's transaction must not be committed statement by statement.
+    #[cfg(feature = "inbox")]
+    pub(crate) async fn guarded(&self) -> ConnectionResult<AsyncPgConnection> {
+        const GUARD: &str = "SET default_transaction_read_only = on";
+        let mut connection = self.plain().await?;
+        connection.batch_execute(GUARD).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        Ok(connection)
+    }
+
     /// A connection for statements. `InvalidConnectionUrl` is what somebody has to repair; all else may pass.
     pub(crate) async fn connect(&self, statement_timeout: Duration) -> ConnectionResult<AsyncPgConnection> {
         let mut connection = self.plain().await?;

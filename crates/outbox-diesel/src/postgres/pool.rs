@@ -34,12 +34,16 @@ impl Pool {
         })
     }
 
-    /// Connections with the server's own settings, for statements that are not ours.
+    /// Connections for statements that are not ours; see [`Connector::guarded`].
     #[cfg(feature = "inbox")]
-    pub(crate) fn plain(connector: Connector, size: usize, statement_timeout: Duration) -> Result<Self, StorageError> {
+    pub(crate) fn guarded(
+        connector: Connector,
+        size: usize,
+        statement_timeout: Duration,
+    ) -> Result<Self, StorageError> {
         Self::of(size, statement_timeout, move || {
             let connector = connector.clone();
-            async move { connector.plain().await }.boxed()
+            async move { connector.guarded().await }.boxed()
         })
     }
 

@@ -1,6 +1,7 @@
 //! The inbox's storage on PostgreSQL against a real server, which `OUTBOX_TEST_POSTGRES_URL` names (`cargo xtask test` sets it).
 #![cfg(all(feature = "inbox", feature = "postgres"))]
 
+mod bad_input;
 mod conformance;
 mod consumers;
 mod database;

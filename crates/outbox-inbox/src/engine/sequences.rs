@@ -71,7 +71,10 @@ impl Sequences {
         let Place { key, sequence: Sequence { number, is_contiguous } } = place;
         let seen = self.recent.get(&key).or_else(|| self.older.get(&key)).copied();
         let Some(before) = seen.filter(|seen| seen.assignment == assignment).map(|seen| seen.number) else {
-            self.remember(key, Seen { assignment, number });
+            // a repeated one may be any of those that were there before, and not the last of them
+            if !is_repeat {
+                self.remember(key, Seen { assignment, number });
+            }
             return None;
         };
         if number > before {
@@ -154,6 +157,13 @@ mod tests {
         assert_eq!(sequences.note(1, place(7, 9, true), true), None);
         assert_eq!(sequences.note(1, place(7, 4, true), true), None);
         assert_eq!(sequences.note(1, place(7, 10, true), false), None);
+    }
+
+    #[test]
+    fn a_repeated_message_is_no_beginning() {
+        let mut sequences = Sequences::new(10);
+        assert_eq!(sequences.note(1, place(7, 1, true), true), None);
+        assert_eq!(sequences.note(1, place(7, 5, true), false), None);
     }
 
     #[test]

@@ -27,7 +27,11 @@ impl Topic {
 
     pub(crate) fn of(name: String, bootstrap: &str) -> Self {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("linger.ms", "0");
+        config
+            .set("bootstrap.servers", bootstrap)
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "0")
+            .set("message.max.bytes", "20000000");
         Self { name, producer: config.create().expect("a producer") }
     }
 

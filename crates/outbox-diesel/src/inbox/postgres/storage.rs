@@ -21,9 +21,9 @@ use crate::postgres::pool::Pool;
 /// The inbox in PostgreSQL 13 or newer, in the database whose tables the handlers change.
 ///
 /// Transactions, the queue of held messages, and all other work have connections of their own, so that none waits for another.
-/// Connections are made when they are needed and replaced when they are lost. Those of handlers have the server's own settings, and
-/// what a handler sets must be set for the transaction only (`SET LOCAL`). TLS is as with
-/// [`PostgresStorage`](crate::postgres::PostgresStorage).
+/// Connections are made when they are needed and replaced when they are lost. Those of handlers have the server's own settings, except that
+/// nothing is written on them outside of the inbox's transactions (`default_transaction_read_only`); what a handler sets must be set for
+/// the transaction only (`SET LOCAL`). TLS is as with [`PostgresStorage`](crate::postgres::PostgresStorage).
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), outbox_core::ports::StorageError> {
@@ -87,7 +87,7 @@ impl PostgresInbox {
         let control = pool(CONTROL_CONNECTIONS)?;
         Ok(Self {
             target: connector.target().to_owned(),
-            transactions: Pool::plain(connector.clone(), pool_size, statement_timeout)?,
+            transactions: Pool::guarded(connector.clone(), pool_size, statement_timeout)?,
             statements: Arc::new(Statements::new(&tables)),
             held: PostgresHeldQueue::new(pool(HELD_CONNECTIONS)?, &tables),
             memory: PostgresInboxMemory::new(control.clone(), &tables),
