@@ -9,7 +9,8 @@
 //! | `mysql` (`mysql-tls` adds TLS) | `mysql::MysqlOutbox` | `mysql::MysqlStorage` | `migrations::mysql` |
 //! | `sqlite` | `sqlite::SqliteOutbox` | `sqlite::SqliteStorage` | `migrations::sqlite` |
 //!
-//! The feature `inbox` adds the storage of deduplicating consumers (the crate `outbox-inbox`): `inbox::postgres` and `inbox::sqlite`.
+//! The feature `inbox` adds the storage of deduplicating consumers (the crate `outbox-inbox`): `inbox::postgres`, `inbox::mysql` and
+//! `inbox::sqlite`.
 //!
 //! [`Tables`] says where the tables are. `docs/roles.md` has the grants that each program needs.
 

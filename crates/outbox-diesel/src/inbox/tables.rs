@@ -51,7 +51,12 @@ impl InboxTables {
         render(&self.tables, sql)
     }
 
-    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    /// The same tables with their names quoted as MySQL wants it.
+    #[cfg(feature = "mysql")]
+    pub(super) fn for_mysql(&self) -> Self {
+        Self { tables: self.tables.for_backend(crate::migrations::Backend::Mysql) }
+    }
+
     pub(super) fn names(&self) -> &Tables {
         &self.tables
     }

@@ -39,15 +39,6 @@ impl Backend {
     }
 }
 
-/// The migrations with `after < version <= upto`, ascending.
-pub(super) fn migrations(
-    backend: Backend,
-    after: i32,
-    upto: i32,
-) -> impl DoubleEndedIterator<Item = &'static Migration> {
-    between(backend.migrations(), after, upto)
-}
-
 /// Those of `all` with `after < version <= upto`, ascending.
 pub(super) fn between(
     all: &'static [Migration],
@@ -58,12 +49,17 @@ pub(super) fn between(
 }
 
 /// A target version that exists.
-pub(super) fn known_target(requested: i32) -> Result<i32, MigrationError> {
-    if (0..=EXPECTED_VERSION).contains(&requested) {
+pub(super) fn known_target(all: &[Migration], requested: i32) -> Result<i32, MigrationError> {
+    if (0..=newest(all)).contains(&requested) {
         Ok(requested)
     } else {
         Err(MigrationError::UnknownVersion { requested })
     }
+}
+
+/// The last version.
+pub(super) fn newest(all: &[Migration]) -> i32 {
+    all.last().map_or(0, |migration| migration.version)
 }
 
 const POSTGRES: &[Migration] = &[Migration {

@@ -9,7 +9,7 @@ mod error;
 pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-mod print;
+pub(crate) mod print;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod shared;
 #[cfg(feature = "sqlite")]
@@ -22,5 +22,3 @@ pub use catalog::{Backend, EXPECTED_VERSION, Migration};
 pub use error::MigrationError;
 pub use print::{print_down, print_up};
 pub use status::{AppliedMigration, Direction, MigrationStatus, PendingRows, Unfinished};
-
-use catalog::{known_target, migrations};

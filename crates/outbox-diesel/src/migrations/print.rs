@@ -1,6 +1,7 @@
 use std::fmt::Write;
 
-use super::{Backend, MigrationError, known_target, migrations};
+use super::catalog::{between, known_target};
+use super::{Backend, Migration, MigrationError};
 use crate::Tables;
 
 /// The SQL that leads from schema version `from` (0: nothing) to `to`, for people who run migrations with another tool. It
@@ -21,7 +22,19 @@ use crate::Tables;
 /// # Ok::<(), outbox_diesel::migrations::MigrationError>(())
 /// ```
 pub fn print_up(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result<String, MigrationError> {
-    let (from, to) = (known_target(from)?, known_target(to)?);
+    up(backend, tables, backend.migrations(), Tables::render, from, to)
+}
+
+/// [`print_up`] of any migrations, whose tokens `render` replaces.
+pub(crate) fn up(
+    backend: Backend,
+    tables: &Tables,
+    all: &'static [Migration],
+    render: fn(&Tables, &str) -> String,
+    from: i32,
+    to: i32,
+) -> Result<String, MigrationError> {
+    let (from, to) = (known_target(all, from)?, known_target(all, to)?);
     let tables = &tables.for_backend(backend);
     let mut sql = String::new();
     if from == 0 && to > 0 {
@@ -32,9 +45,9 @@ pub fn print_up(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result
         }
         push(&mut sql, &format!("{};", tables.render(create_versions(backend))));
     }
-    for migration in migrations(backend, from, to) {
+    for migration in between(all, from, to) {
         push(&mut sql, &format!("-- Version {}: {}", migration.version, migration.name));
-        push(&mut sql, &tables.render(migration.up));
+        push(&mut sql, &render(tables, migration.up));
         push(
             &mut sql,
             &format!(
@@ -54,12 +67,24 @@ pub fn print_up(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result
 ///
 /// [`MigrationError::UnknownVersion`] for a version that does not exist.
 pub fn print_down(backend: Backend, tables: &Tables, from: i32, to: i32) -> Result<String, MigrationError> {
-    let (from, to) = (known_target(from)?, known_target(to)?);
+    down(backend, tables, backend.migrations(), Tables::render, from, to)
+}
+
+/// [`print_down`] of any migrations, whose tokens `render` replaces.
+pub(crate) fn down(
+    backend: Backend,
+    tables: &Tables,
+    all: &'static [Migration],
+    render: fn(&Tables, &str) -> String,
+    from: i32,
+    to: i32,
+) -> Result<String, MigrationError> {
+    let (from, to) = (known_target(all, from)?, known_target(all, to)?);
     let tables = &tables.for_backend(backend);
     let mut sql = String::new();
-    for migration in migrations(backend, to, from).rev() {
+    for migration in between(all, to, from).rev() {
         push(&mut sql, &format!("-- Back from version {}: {}", migration.version, migration.name));
-        push(&mut sql, &tables.render(migration.down));
+        push(&mut sql, &render(tables, migration.down));
         push(&mut sql, &format!("DELETE FROM {} WHERE version = {};", tables.versions(), migration.version));
     }
     if to == 0 && from > 0 {

@@ -1,18 +1,24 @@
 //! The inbox's own migrations: plain SQL in `migrations/inbox/<backend>/NNNN_name/{up,down}.sql`, with a version table of their own,
 //! applied by the runner of the outbox's.
 
+mod catalog;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod print;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 use outbox_core::ports::{StorageError, StorageErrorKind};
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 use super::InboxTables;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::migrations::{Migration, transactional::Target};
+
+pub use print::{print_down, print_up};
 
 /// The version of the inbox's schema that this program works with: it refuses any other.
 pub const EXPECTED_INBOX_VERSION: i32 = 1;
@@ -28,7 +34,7 @@ fn target<'t>(tables: &'t InboxTables, migrations: &'static [Migration]) -> Targ
 }
 
 /// Whether a schema of version `found` is the expected one; if not, what to do.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 fn matches_expected(found: i32, tables: &InboxTables) -> Result<(), StorageError> {
     let versions = tables.versions();
     let problem = match found {

@@ -9,12 +9,7 @@ use crate::migrations::postgres::{down_to, found_version, status_of_target, up_t
 use crate::migrations::{AppliedMigration, Migration, MigrationError, MigrationStatus, PendingRows};
 
 /// The migrations, ascending, with tokens that [`InboxTables::render`] replaces.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "inbox",
-    up: include_str!("../../../migrations/inbox/postgres/0001_inbox/up.sql"),
-    down: include_str!("../../../migrations/inbox/postgres/0001_inbox/down.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = super::catalog::POSTGRES;
 
 /// Applies every migration up to `to` that is missing; [`EXPECTED_INBOX_VERSION`](super::EXPECTED_INBOX_VERSION) is what the inbox
 /// needs. Creates the schema of `tables` when it does not exist.

@@ -12,12 +12,7 @@ use crate::migrations::{AppliedMigration, Migration, MigrationError, MigrationSt
 use crate::sqlite::storage_error;
 
 /// The migrations, ascending, with tokens that [`InboxTables::render`] replaces.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "inbox",
-    up: include_str!("../../../migrations/inbox/sqlite/0001_inbox/up.sql"),
-    down: include_str!("../../../migrations/inbox/sqlite/0001_inbox/down.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = super::catalog::SQLITE;
 
 /// Applies every migration up to `to` that is missing; [`EXPECTED_INBOX_VERSION`](super::EXPECTED_INBOX_VERSION) is what the inbox
 /// needs.

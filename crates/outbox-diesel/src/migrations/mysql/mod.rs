@@ -12,7 +12,10 @@
 mod lock;
 mod statements;
 mod tables;
+mod target;
 mod versions;
+
+pub(crate) use self::target::Target;
 
 use diesel_async::{AsyncMysqlConnection, SimpleAsyncConnection};
 use outbox_core::ports::{StorageError, StorageErrorKind};
@@ -22,10 +25,7 @@ use self::statements::statements;
 use self::tables::{begin_down_when_empty, create_database, exists, refuse_foreign_tables};
 use self::versions::Versions;
 use super::shared::{matches_expected, place, status_of};
-use super::{
-    AppliedMigration, Backend, Direction, Migration, MigrationError, MigrationStatus, PendingRows, known_target,
-    migrations,
-};
+use super::{AppliedMigration, Direction, Migration, MigrationError, MigrationStatus, PendingRows, Unfinished};
 use crate::Tables;
 
 /// Applies every migration up to `to` that is missing, also one that stopped half-way;
@@ -40,12 +40,19 @@ pub async fn up(
     tables: &Tables,
     to: i32,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
-    let to = known_target(to)?;
-    let tables = tables.for_backend(Backend::Mysql);
-    create_database(conn, &tables).await?;
-    lock(conn, &tables).await?;
-    let done = up_locked(conn, &tables, to).await;
-    let unlocked = unlock(conn, &tables).await;
+    up_to(conn, &Target::outbox(tables), to).await
+}
+
+pub(crate) async fn up_to(
+    conn: &mut AsyncMysqlConnection,
+    target: &Target,
+    to: i32,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = target.known_target(to)?;
+    create_database(conn, &target.tables).await?;
+    lock(conn, &target.tables).await?;
+    let done = up_locked(conn, target, to).await;
+    let unlocked = unlock(conn, &target.tables).await;
     done.and_then(|done| unlocked.map(|()| done))
 }
 
@@ -62,11 +69,19 @@ pub async fn down(
     to: i32,
     rows: PendingRows,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
-    let to = known_target(to)?;
-    let tables = tables.for_backend(Backend::Mysql);
-    lock(conn, &tables).await?;
-    let done = down_locked(conn, &tables, to, rows).await;
-    let unlocked = unlock(conn, &tables).await;
+    down_to(conn, &Target::outbox(tables), to, rows).await
+}
+
+pub(crate) async fn down_to(
+    conn: &mut AsyncMysqlConnection,
+    target: &Target,
+    to: i32,
+    rows: PendingRows,
+) -> Result<Vec<AppliedMigration>, MigrationError> {
+    let to = target.known_target(to)?;
+    lock(conn, &target.tables).await?;
+    let done = down_locked(conn, target, to, rows).await;
+    let unlocked = unlock(conn, &target.tables).await;
     done.and_then(|done| unlocked.map(|()| done))
 }
 
@@ -76,8 +91,15 @@ pub async fn down(
 ///
 /// A [`MigrationError`] when the database fails.
 pub async fn status(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<Vec<MigrationStatus>, MigrationError> {
-    let versions = Versions::read(conn, &tables.for_backend(Backend::Mysql)).await?;
-    let mut status = status_of(Backend::Mysql.migrations(), versions.applied);
+    status_of_target(conn, &Target::outbox(tables)).await
+}
+
+pub(crate) async fn status_of_target(
+    conn: &mut AsyncMysqlConnection,
+    target: &Target,
+) -> Result<Vec<MigrationStatus>, MigrationError> {
+    let versions = Versions::read(conn, target).await?;
+    let mut status = status_of(target.migrations, versions.applied);
     for row in &mut status {
         row.unfinished = versions.unfinished.filter(|(version, _)| *version == row.version).map(|(_, at)| at);
     }
@@ -91,30 +113,46 @@ pub async fn status(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<
 /// [`StorageErrorKind::Refused`], saying what to run, when it is not, and when the version table cannot be read;
 /// [`StorageErrorKind::Unavailable`] when the connection is lost.
 pub async fn verify(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<(), StorageError> {
-    let tables = &tables.for_backend(Backend::Mysql);
-    let found = match Versions::read_existing(conn, tables).await {
-        Ok(found) => found,
-        Err(error) => return Err(unreadable(conn, tables, error).await),
-    };
-    let Some((version, at)) = found.unfinished else { return matches_expected(found.version(), tables) };
-    Err(StorageError::new(
-        StorageErrorKind::Refused,
-        format!(
-            "migration {version} of the outbox schema is not finished ({at}): run `outbox migrate {} --database URL{}`",
-            at.direction,
-            place(tables)
-        ),
-    ))
+    let target = Target::outbox(tables);
+    match found_version(conn, &target).await? {
+        Found::Version(found) => matches_expected(found, &target.tables),
+        Found::Unfinished(version, at) => Err(StorageError::new(
+            StorageErrorKind::Refused,
+            format!(
+                "migration {version} of the outbox schema is not finished ({at}): run `outbox migrate {} --database URL{}`",
+                at.direction,
+                place(tables)
+            ),
+        )),
+    }
+}
+
+/// What the version table says.
+pub(crate) enum Found {
+    /// The schema version; 0 when there are no tables.
+    Version(i32),
+    /// The migration to this version did not end.
+    Unfinished(i32, Unfinished),
+}
+
+pub(crate) async fn found_version(conn: &mut AsyncMysqlConnection, target: &Target) -> Result<Found, StorageError> {
+    match Versions::read_existing(conn, target).await {
+        Ok(found) => Ok(match found.unfinished {
+            Some((version, at)) => Found::Unfinished(version, at),
+            None => Found::Version(found.version()),
+        }),
+        Err(error) => unreadable(conn, target, error).await,
+    }
 }
 
 async fn up_locked(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     to: i32,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
     let mut done = Vec::new();
     loop {
-        let found = Versions::read(conn, tables).await?.known()?;
+        let found = Versions::read(conn, target).await?.known(target)?;
         let resumed = match found.unfinished {
             Some((version, unfinished)) if unfinished.direction == Direction::Down => {
                 return Err(MigrationError::HalfReverted { version, unfinished });
@@ -122,48 +160,48 @@ async fn up_locked(
             Some((_, unfinished)) => Some(unfinished.done),
             None => None,
         };
-        let Some(next) = migrations(Backend::Mysql, found.version(), to).next() else { return Ok(done) };
+        let Some(next) = target.between(found.version(), to).next() else { return Ok(done) };
         if resumed.is_none() {
             if found.version() == 0 {
-                refuse_foreign_tables(conn, tables).await?;
+                refuse_foreign_tables(conn, target).await?;
             }
-            versions::begin(conn, tables, next, Direction::Up).await?;
+            versions::begin(conn, target, next, Direction::Up).await?;
         }
-        run(conn, tables, next, Direction::Up, resumed.unwrap_or(0)).await?;
-        versions::applied(conn, tables, next.version).await?;
+        run(conn, target, next, Direction::Up, resumed.unwrap_or(0)).await?;
+        versions::applied(conn, target, next.version).await?;
         done.push(next.into());
     }
 }
 
 async fn down_locked(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     to: i32,
     rows: PendingRows,
 ) -> Result<Vec<AppliedMigration>, MigrationError> {
     let mut done = Vec::new();
     loop {
-        let found = Versions::read(conn, tables).await?.known()?;
-        let Some(last) = migrations(Backend::Mysql, to, found.latest()).next_back() else {
+        let found = Versions::read(conn, target).await?.known(target)?;
+        let Some(last) = target.between(to, found.latest()).next_back() else {
             if found.latest() == 0 {
-                versions::drop_empty(conn, tables).await?;
+                versions::drop_empty(conn, target).await?;
             }
             return Ok(done);
         };
         let resumed = found.unfinished.filter(|(_, at)| at.direction == Direction::Down).map(|(_, at)| at.done);
         match rows {
             PendingRows::Keep => {
-                let begun = begin_down_when_empty(conn, tables, last, resumed.is_some()).await;
+                let begun = begin_down_when_empty(conn, target, last, resumed.is_some()).await;
                 let unlocked = conn.batch_execute("UNLOCK TABLES").await;
                 begun.and(unlocked.map_err(MigrationError::database("unlock the tables")))?;
             }
             PendingRows::Delete if resumed.is_none() => {
-                versions::begin(conn, tables, last, Direction::Down).await?;
+                versions::begin(conn, target, last, Direction::Down).await?;
             }
             PendingRows::Delete => {}
         }
-        run(conn, tables, last, Direction::Down, resumed.unwrap_or(0)).await?;
-        versions::reverted(conn, tables, last.version).await?;
+        run(conn, target, last, Direction::Down, resumed.unwrap_or(0)).await?;
+        versions::reverted(conn, target, last.version).await?;
         done.push(last.into());
     }
 }
@@ -172,7 +210,7 @@ async fn down_locked(
 /// run again.
 async fn run(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     migration: &Migration,
     direction: Direction,
     done: usize,
@@ -184,31 +222,35 @@ async fn run(
     let all = statements(sql);
     for (index, statement) in all.iter().enumerate().skip(done) {
         let place = format!("statement {} of {}", index + 1, all.len());
-        conn.batch_execute(&tables.render(statement)).await.map_err(MigrationError::database(format!(
+        conn.batch_execute(&target.rendered(statement)).await.map_err(MigrationError::database(format!(
             "{verb} migration {} ({}), {place}",
             migration.version, migration.name
         )))?;
-        versions::step(conn, tables, migration.version, index + 1).await?;
+        versions::step(conn, target, migration.version, index + 1).await?;
     }
     Ok(())
 }
 
 /// Why the version table cannot be read. Diesel drops the server's error code, so a second statement tells a connection that is
 /// lost from a table that is not there or not granted.
-async fn unreadable(conn: &mut AsyncMysqlConnection, tables: &Tables, error: MigrationError) -> StorageError {
+async fn unreadable(
+    conn: &mut AsyncMysqlConnection,
+    target: &Target,
+    error: MigrationError,
+) -> Result<Found, StorageError> {
     if conn.batch_execute("DO 1").await.is_err() {
-        return StorageError::new(
+        return Err(StorageError::new(
             StorageErrorKind::Unavailable,
             "the connection was lost while the schema version was read",
         )
-        .with_source(error);
+        .with_source(error));
     }
-    match exists(conn, tables, "schema").await {
-        Ok(false) => matches_expected(0, tables).unwrap_err(),
-        _ => StorageError::new(
+    match exists(conn, &target.tables, "schema").await {
+        Ok(false) => Ok(Found::Version(0)),
+        _ => Err(StorageError::new(
             StorageErrorKind::Refused,
-            format!("cannot read {}: grant the account SELECT on the table", tables.versions()),
+            format!("cannot read {}: grant the account SELECT on the table", target.tables.versions()),
         )
-        .with_source(error),
+        .with_source(error)),
     }
 }

@@ -4,7 +4,7 @@ use diesel::OptionalExtension;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::versions;
+use super::{Target, versions};
 use crate::Tables;
 use crate::migrations::{Direction, Migration, MigrationError};
 use crate::sql::{Sql, bind};
@@ -46,30 +46,31 @@ pub(super) async fn create_database(conn: &mut AsyncMysqlConnection, tables: &Ta
 /// unlocks.
 pub(super) async fn begin_down_when_empty(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     migration: &Migration,
     resumed: bool,
 ) -> Result<(), MigrationError> {
     let failed = || MigrationError::database("count the messages");
     let mut there = Vec::new();
-    for (name, table) in [("messages", tables.messages()), ("dead_letters", tables.dead_letters())] {
-        if exists(conn, tables, name).await? {
+    let kept = target.table(target.pending);
+    for (name, table) in [(target.pending, kept.clone()), ("dead_letters", target.table("dead_letters"))] {
+        if exists(conn, &target.tables, name).await? {
             there.push(table);
         }
     }
     let locks: String = there.iter().map(|table| format!(", {table} WRITE")).collect();
-    conn.batch_execute(&format!("LOCK TABLES {} WRITE{locks}", tables.versions())).await.map_err(failed())?;
+    conn.batch_execute(&format!("LOCK TABLES {} WRITE{locks}", target.tables.versions())).await.map_err(failed())?;
     let (mut pending, mut dead_letters) = (0, 0);
     for table in &there {
         let text = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 10000) AS found");
         let count = Sql::<_, BigInt>::new(&text, ()).get_result::<i64>(conn).await.map_err(failed())?;
-        *if *table == tables.messages() { &mut pending } else { &mut dead_letters } = count;
+        *if *table == kept { &mut pending } else { &mut dead_letters } = count;
     }
     if pending + dead_letters > 0 {
         return Err(MigrationError::NotEmpty { pending, dead_letters });
     }
     if !resumed {
-        versions::begin(conn, tables, migration, Direction::Down).await?;
+        versions::begin(conn, target, migration, Direction::Down).await?;
     }
     if migration.version == 1 && !there.is_empty() {
         let text = format!("DROP TABLE {}", there.join(", "));
@@ -81,17 +82,11 @@ pub(super) async fn begin_down_when_empty(
 /// A migration that begins has `IF NOT EXISTS` to be run again, which would take a stranger's table for its own.
 pub(super) async fn refuse_foreign_tables(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
 ) -> Result<(), MigrationError> {
-    for (name, table) in [
-        ("messages", tables.messages()),
-        ("leases", tables.leases()),
-        ("relays", tables.relays()),
-        ("dead_letters", tables.dead_letters()),
-        ("parked_keys", tables.parked_keys()),
-    ] {
-        if exists(conn, tables, name).await? {
-            return Err(MigrationError::TableExists { table: table.to_owned() });
+    for name in target.all {
+        if exists(conn, &target.tables, name).await? {
+            return Err(MigrationError::TableExists { table: target.table(name) });
         }
     }
     Ok(())

@@ -3,11 +3,11 @@
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
 
+use super::Target;
 use super::statements::statements;
 use super::tables::exists;
-use crate::Tables;
 use crate::migrations::print::create_versions;
-use crate::migrations::{Backend, Direction, EXPECTED_VERSION, Migration, MigrationError, Unfinished};
+use crate::migrations::{Backend, Direction, Migration, MigrationError, Unfinished};
 use crate::sql::{Sql, bind};
 
 /// What the version table says.
@@ -21,9 +21,9 @@ pub(super) struct Versions {
 
 impl Versions {
     /// Reads the table; without one nothing is applied.
-    pub(super) async fn read(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<Self, MigrationError> {
-        if exists(conn, tables, "schema").await? {
-            Self::read_existing(conn, tables).await
+    pub(super) async fn read(conn: &mut AsyncMysqlConnection, target: &Target) -> Result<Self, MigrationError> {
+        if exists(conn, &target.tables, "schema").await? {
+            Self::read_existing(conn, target).await
         } else {
             Ok(Self::default())
         }
@@ -32,10 +32,10 @@ impl Versions {
     /// Reads the table, which must be there.
     pub(super) async fn read_existing(
         conn: &mut AsyncMysqlConnection,
-        tables: &Tables,
+        target: &Target,
     ) -> Result<Self, MigrationError> {
         type Row = (i32, String, Option<i64>, String, i32);
-        let text = tables.render(
+        let text = target.tables.render(
             "SELECT version, name, timestampdiff(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', applied_at), direction, step \
              FROM {{versions}} ORDER BY version",
         );
@@ -47,16 +47,16 @@ impl Versions {
         for (version, name, applied_at, direction, step) in rows {
             match applied_at {
                 Some(micros) => versions.applied.push((version, name, micros)),
-                None => versions.unfinished = Some((version, unfinished(version, &direction, step))),
+                None => versions.unfinished = Some((version, unfinished(target, version, &direction, step))),
             }
         }
         Ok(versions)
     }
 
     /// These versions, when this program may work on them.
-    pub(super) fn known(self) -> Result<Self, MigrationError> {
+    pub(super) fn known(self, target: &Target) -> Result<Self, MigrationError> {
         match self.latest() {
-            found if found > EXPECTED_VERSION => Err(MigrationError::Newer { found }),
+            found if found > target.newest() => Err(MigrationError::Newer { found }),
             _ => Ok(self),
         }
     }
@@ -75,16 +75,16 @@ impl Versions {
 /// Says that a migration begins, before its first statement.
 pub(super) async fn begin(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     migration: &Migration,
     direction: Direction,
 ) -> Result<(), MigrationError> {
     if direction == Direction::Up {
-        conn.batch_execute(&tables.render(create_versions(Backend::Mysql)))
+        conn.batch_execute(&target.tables.render(create_versions(Backend::Mysql)))
             .await
             .map_err(MigrationError::database("create the version table"))?;
     }
-    let text = tables.render(
+    let text = target.tables.render(
         "INSERT INTO {{versions}} (version, name, applied_at, direction, step) VALUES (?, ?, NULL, ?, 0) \
          ON DUPLICATE KEY UPDATE applied_at = NULL, direction = ?, step = 0",
     );
@@ -97,11 +97,11 @@ pub(super) async fn begin(
 /// Says that `done` statements of a migration are done.
 pub(super) async fn step(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     version: i32,
     done: usize,
 ) -> Result<(), MigrationError> {
-    let text = tables.render("UPDATE {{versions}} SET step = ? WHERE version = ?");
+    let text = target.tables.render("UPDATE {{versions}} SET step = ? WHERE version = ?");
     let done = i32::try_from(done).unwrap_or(i32::MAX);
     Sql::<_>::new(&text, (bind::<Integer, _>(done), bind::<Integer, _>(version)))
         .execute(conn)
@@ -113,10 +113,10 @@ pub(super) async fn step(
 /// Says that a migration is applied.
 pub(super) async fn applied(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     version: i32,
 ) -> Result<(), MigrationError> {
-    let text = tables.render("UPDATE {{versions}} SET applied_at = utc_timestamp(6) WHERE version = ?");
+    let text = target.tables.render("UPDATE {{versions}} SET applied_at = utc_timestamp(6) WHERE version = ?");
     Sql::<_>::new(&text, (bind::<Integer, _>(version),)).execute(conn).await.map_err(failed())?;
     commit(conn).await
 }
@@ -124,29 +124,29 @@ pub(super) async fn applied(
 /// Says that a migration is reverted; with the first one the table goes.
 pub(super) async fn reverted(
     conn: &mut AsyncMysqlConnection,
-    tables: &Tables,
+    target: &Target,
     version: i32,
 ) -> Result<(), MigrationError> {
     let text = if version == 1 {
-        tables.render("DROP TABLE {{versions}}")
+        target.tables.render("DROP TABLE {{versions}}")
     } else {
-        tables.render(&format!("DELETE FROM {{{{versions}}}} WHERE version = {version}"))
+        target.tables.render(&format!("DELETE FROM {{{{versions}}}} WHERE version = {version}"))
     };
     conn.batch_execute(&text).await.map_err(failed())?;
     commit(conn).await
 }
 
 /// Drops the table that `begin` left without a row when it stopped there.
-pub(super) async fn drop_empty(conn: &mut AsyncMysqlConnection, tables: &Tables) -> Result<(), MigrationError> {
-    if exists(conn, tables, "schema").await? {
-        conn.batch_execute(&tables.render("DROP TABLE {{versions}}")).await.map_err(failed())?;
+pub(super) async fn drop_empty(conn: &mut AsyncMysqlConnection, target: &Target) -> Result<(), MigrationError> {
+    if exists(conn, &target.tables, "schema").await? {
+        conn.batch_execute(&target.tables.render("DROP TABLE {{versions}}")).await.map_err(failed())?;
     }
     Ok(())
 }
 
-fn unfinished(version: i32, direction: &str, step: i32) -> Unfinished {
+fn unfinished(target: &Target, version: i32, direction: &str, step: i32) -> Unfinished {
     let direction = if direction == "down" { Direction::Down } else { Direction::Up };
-    let migration = Backend::Mysql.migrations().iter().find(|migration| migration.version == version);
+    let migration = target.migrations.iter().find(|migration| migration.version == version);
     let of = migration.map_or(0, |migration| {
         statements(if direction == Direction::Up { migration.up } else { migration.down }).len()
     });
