@@ -37,7 +37,10 @@ fn ten_thousand_seeds_pass() {
     let violations = violations.into_inner().unwrap_or_else(PoisonError::into_inner);
     violations.iter().for_each(|violation| println!("{violation}"));
     assert!(violations.is_empty(), "{} seeds fail, the first with {}", violations.len(), violations[0]);
-    assert!(total.applied > 0 && total.dead > 0 && total.faults > 0, "the seeds exercise too little");
+    assert!(
+        total.applied > 0 && total.dead > 0 && total.replayed > 0 && total.faults > 0,
+        "the seeds exercise too little"
+    );
 }
 
 #[test]
@@ -81,6 +84,7 @@ fn add(total: &mut Summary, one: &Summary) {
     total.repeated += one.repeated;
     total.applied += one.applied;
     total.dead += one.dead;
+    total.replayed += one.replayed;
     total.processes += one.processes;
     total.faults += one.faults;
     total.calls += one.calls;

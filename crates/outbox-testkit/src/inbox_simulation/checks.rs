@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use outbox_core::inbox::{InboxDeadLetter, InboxStorage as _};
+use outbox_inbox::{InboxHandle, InboxStats};
 
 use super::world::World;
 
@@ -26,6 +27,8 @@ pub enum ViolationKind {
     Twice,
     /// A message was applied before an earlier one of its key.
     Order,
+    /// Messages were taken for missing, stale or repeated by their numbers, and were not.
+    FalseAlarm,
     /// Not everything was processed after the faults had ended.
     Stuck,
     /// The inbox ended, panicked or span without making time pass.
@@ -48,8 +51,16 @@ impl World {
                 self.violated(ViolationKind::Order, format!("{effect} was applied after number {before:?} of its key"));
             }
         }
-        for id in self.lock().dead.iter().filter(|id| seen.contains(*id)) {
+        let ended: Vec<String> = {
+            let state = self.lock();
+            state.dead.union(&state.discarded).filter(|id| seen.contains(*id)).cloned().collect()
+        };
+        for id in ended {
             self.violated(ViolationKind::Twice, format!("{id} was applied and is a dead letter"));
+        }
+        let all: Vec<InboxStats> = self.lock().handles.iter().map(InboxHandle::stats).collect();
+        for stats in all.iter().filter(|s| s.sequence_missing + s.sequence_stale + s.sequence_repeated > 0) {
+            self.violated(ViolationKind::FalseAlarm, format!("{stats:?}"));
         }
         let missing = self.missing();
         if let (true, Some(id)) = (self.is_settled(), missing.first()) {
@@ -61,7 +72,9 @@ impl World {
     pub(super) fn missing(&self) -> Vec<String> {
         let effects: BTreeSet<String> = self.database.effects().into_iter().collect();
         let state = self.lock();
-        let published = state.published.iter().filter(|id| !effects.contains(*id) && !state.dead.contains(*id));
+        let is_gone =
+            |id: &&String| !effects.contains(*id) && !state.dead.contains(*id) && !state.discarded.contains(*id);
+        let published = state.published.iter().filter(is_gone);
         published.cloned().collect()
     }
 

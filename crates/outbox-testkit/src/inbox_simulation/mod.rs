@@ -1,7 +1,7 @@
 //! The seeded simulation of the inbox: the real engine against the in-memory database and broker, on paused time, with faults at each step.
 //!
 //! A seed decides everything: what is published how often and in which order, how handlers fail, hang and deadlock, what is lost on the
-//! way to the database, when processes crash or stand still while others take their partitions over. [`run`] lets it happen and checks the
+//! way to the database, when processes crash or stand still while others take their partitions over, what an operator does with keys and dead letters. [`run`] lets it happen and checks the
 //! promise: every message is applied exactly once or is a dead letter, in order per key, and all of it ends with nobody's help.
 //!
 //! ```
@@ -15,6 +15,7 @@ mod checks;
 mod defect;
 mod faults;
 mod handler;
+mod operator;
 mod processes;
 mod scenario;
 mod storage;
@@ -50,6 +51,8 @@ pub struct Summary {
     pub applied: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Dead letters that the operator replayed.
+    pub replayed: u64,
     /// Processes that were started.
     pub processes: u64,
     /// Faults that struck.
@@ -84,6 +87,7 @@ async fn whole_run(world: &Arc<World>) {
     for _ in 0..world.scenario.processes {
         processes::start(world);
     }
+    tokio::spawn(operator::work(world.clone()));
     tokio::join!(world.publish_everything(), faults::strike(world));
     world.heal();
     let ended = world.until(DRAIN_LIMIT, || world.is_broken() || world.is_drained()).await;

@@ -87,6 +87,7 @@ async fn run(
         .source(world.source.clone())
         .build()
         .expect("a valid configuration");
+    world.lock().handles.push(inbox.handle());
     inbox.run(async move { drop(asked_to_leave.await) }).await
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use outbox_core::inbox::Acknowledging;
-use outbox_core::relay::Backoff;
+use outbox_core::relay::{Backoff, DeadLetterPolicy};
 use outbox_inbox::{InboxConfig, Mode};
 
 use super::Defect;
@@ -27,6 +27,8 @@ pub(super) struct Scenario {
     pub(super) storage_fault_every: u64,
     /// How many other faults are spread over the time of publishing.
     pub(super) faults: u64,
+    /// Whether an operator parks keys and lets them go.
+    pub(super) parks_keys: bool,
     pub(super) inbox: InboxConfig,
 }
 
@@ -49,6 +51,7 @@ impl Scenario {
             deadlocking_every: dice.pick(&[0, 3, 8]),
             storage_fault_every: if quiet { 0 } else { dice.pick(&[0, 15, 40, 120]) },
             faults: if quiet { 0 } else { dice.between(0, 16) },
+            parks_keys: dice.once_in(4),
             inbox: config(dice, seed, defect),
         }
     }
@@ -70,6 +73,8 @@ fn config(dice: &mut Dice, seed: u64, defect: Option<Defect>) -> InboxConfig {
         lock_timeout: dice.millis(300, 1_500),
         storage_timeout: dice.millis(1_000, 5_000),
         max_attempts: u32::try_from(dice.between(2, 6)).unwrap_or(2),
+        dead_letters: dice.pick(&[DeadLetterPolicy::Continue, DeadLetterPolicy::Continue, DeadLetterPolicy::ParkKey]),
+        sequence_keys: Some(1_000),
         retry: backoff(dice.between(1, 300), 0.2, 1_000),
         reconnect: backoff(dice.between(5, 100), 0.2, 500),
         claim_lease: dice.millis(200, 3_000),

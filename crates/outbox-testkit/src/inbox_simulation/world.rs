@@ -4,6 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use outbox_core::inbox::{Consumer, IncomingHeaders};
+use outbox_inbox::InboxHandle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -13,7 +14,7 @@ use crate::memory::{MemoryInbox, MemorySource};
 use crate::simulation::dice::Dice;
 
 /// The stream of every message.
-const STREAM: &str = "order";
+pub(super) const STREAM: &str = "order";
 
 /// Everything that exists in a run.
 #[derive(Debug)]
@@ -33,6 +34,9 @@ pub(super) struct State {
     /// How often a message's handler fails yet.
     pub(super) failing: BTreeMap<String, u64>,
     pub(super) dead: BTreeSet<String>,
+    /// Dead letters that the operator discarded.
+    pub(super) discarded: BTreeSet<String>,
+    pub(super) handles: Vec<InboxHandle>,
     pub(super) processes: BTreeMap<usize, Control>,
     pub(super) coming_back: usize,
     pub(super) calm: bool,
@@ -59,6 +63,8 @@ impl World {
             published: BTreeSet::new(),
             failing: BTreeMap::new(),
             dead: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            handles: Vec::new(),
             processes: BTreeMap::new(),
             coming_back: 0,
             calm: scenario.storage_fault_every == 0 && scenario.faults == 0,
@@ -122,6 +128,10 @@ impl World {
         headers.push("ce_id", id.to_owned());
         headers.push("ce_source", "/shop");
         headers.push("ce_type", "order.placed");
+        if let Some((_, number)) = id.split_once('#') {
+            headers.push("ce_sequence", number.to_owned());
+            headers.push("ce_sequencetype", "Integer");
+        }
         self.source.publish(STREAM, Some(key), headers, b"");
     }
 
