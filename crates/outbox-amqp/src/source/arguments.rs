@@ -94,9 +94,13 @@ fn flag(current: &str) -> Option<bool> {
     current.strip_prefix('\'')?.strip_suffix('\'')?.parse().ok()
 }
 
-/// `the value '20' of type 'signedint'`
+/// `the value '20' of type 'signedint'`, or `'quorum'` alone, as newer versions say it of the queue's type.
 fn argument(current: &str) -> Option<AMQPValue> {
-    let (value, kind) = current.strip_prefix("the value '")?.rsplit_once("' of type '")?;
+    let Some(described) = current.strip_prefix("the value '") else {
+        let bare = current.strip_prefix('\'')?.strip_suffix('\'')?;
+        return Some(AMQPValue::LongString(bare.into()));
+    };
+    let (value, kind) = described.rsplit_once("' of type '")?;
     Some(match kind.strip_suffix('\'')? {
         "longstr" => AMQPValue::LongString(value.into()),
         "bool" => AMQPValue::Boolean(value.parse().ok()?),
@@ -149,6 +153,8 @@ mod tests {
         assert_eq!(value("x-delivery-limit"), Some(AMQPValue::LongLongInt(20)));
         assert_eq!(value("x-dead-letter-exchange"), Some(AMQPValue::LongString("it's".into())));
         assert!(!guess.options.durable);
+        assert_eq!(guess.correct(&answer("x-queue-type", "'classic'")), Some(Correction::Made));
+        assert_eq!(guess.arguments.inner().get("x-queue-type"), Some(&AMQPValue::LongString("classic".into())));
     }
 
     #[test]
