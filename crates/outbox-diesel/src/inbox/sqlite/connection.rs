@@ -11,7 +11,7 @@ use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::result::{ConnectionResult, DatabaseErrorKind, Error, QueryResult};
 use diesel::sql_types::Integer;
 use diesel::sqlite::Sqlite;
-use diesel::{RunQueryDsl, SqliteConnection};
+use diesel::{ConnectionError, RunQueryDsl, SqliteConnection};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
@@ -131,9 +131,7 @@ impl Connection for GuardedConnection {
 
     /// A connection that guards nothing: transactions are begun by the inbox.
     fn establish(database_url: &str) -> ConnectionResult<Self> {
-        let mut connection = SqliteConnection::establish(database_url)?;
-        connection.batch_execute(MAKE_GUARD).map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-        Ok(Self { sqlite: connection, is_guarded: false, permit: None })
+        Self::new(SqliteConnection::establish(database_url)?).map_err(ConnectionError::CouldntSetupConfiguration)
     }
 
     fn execute_returning_count<T>(&mut self, source: &T) -> QueryResult<usize>
