@@ -23,6 +23,7 @@ impl Accounts {
         let suffix = &Uuid::new_v4().simple().to_string()[..8];
         let accounts = Self(NAMES.map(|name| format!("{name}_{suffix}")));
         let page = PAGE.split("\n## MySQL and MariaDB\n").nth(1).expect("the page has the section");
+        let page = page.split("\n## The inbox\n").next().unwrap();
         let mut sql: String = page.split("```sql\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
         for (name, own) in NAMES.iter().zip(&accounts.0) {
             sql = sql.replace(name, own);

@@ -1,4 +1,4 @@
-//! The contract of the ports.
+//! The contract of the ports, kept with the grants of `docs/roles.md`.
 
 use std::sync::Arc;
 
@@ -12,13 +12,17 @@ use outbox_testkit::inbox_storage_suite::{self, InboxDatabase, InboxStorageFixtu
 use time::OffsetDateTime;
 
 use crate::database::Database;
+use crate::roles::ConsumerRole;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_storage_keeps_the_contract_of_its_ports() {
-    inbox_storage_suite::run(&Postgres).await;
+    let role = ConsumerRole::create().await;
+    inbox_storage_suite::run(&Postgres { role }).await;
 }
 
-struct Postgres;
+struct Postgres {
+    role: ConsumerRole,
+}
 
 #[async_trait]
 impl InboxStorageFixture for Postgres {
@@ -26,7 +30,12 @@ impl InboxStorageFixture for Postgres {
 
     async fn fresh(&self) -> Result<Box<dyn InboxDatabase<PostgresInbox>>, BoxError> {
         let database = Database::with_tables(InboxTables::new(Some("billing"), "in_")?).await;
-        let storage = database.storage();
+        self.role.grant(&database).await;
+        // what the suite's handlers do
+        let own = format!("GRANT INSERT ON effects TO {0}; GRANT SELECT, UPDATE ON balances TO {0}", self.role.name);
+        database.batch(&own).await;
+        let storage = PostgresInbox::builder(self.role.url(&database)).tables(database.tables.clone()).build()?;
+        let storage = Arc::new(storage);
         Ok(Box::new(Subject { database, storage }))
     }
 }
