@@ -35,6 +35,8 @@ pub(in crate::simulation) struct Selected {
     pub(in crate::simulation) next_due_in: Option<Duration>,
     /// The clock of the statement.
     pub(in crate::simulation) now: Micros,
+    /// Every `seq` up to this one had been drawn before.
+    pub(in crate::simulation) drawn: i64,
 }
 
 impl Database {
@@ -66,7 +68,12 @@ impl Database {
     /// Committed rows that a plan asks for, at one moment.
     pub(in crate::simulation) fn select(&self, plan: &WatchPlan, rows: usize, due_after: i64, now: Micros) -> Selected {
         let shards: Vec<ShardId> = plan.hot.iter().map(|hot| hot.shard).collect();
-        let mut selected = Selected { now, leases: self.leases_of(shards.iter().copied()), ..Selected::default() };
+        let mut selected = Selected {
+            now,
+            drawn: self.last_seq(),
+            leases: self.leases_of(shards.iter().copied()),
+            ..Selected::default()
+        };
         selected.next_due_in = self.next_due_in(&shards, now);
         for &Again { shard, after, upto, known } in &plan.again {
             let limit = known + rows + 1;

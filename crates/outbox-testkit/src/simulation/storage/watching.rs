@@ -19,6 +19,8 @@ pub(super) struct WatchingReader {
     tracker: WatchTracker,
     sweep: SweepCursor,
     due_after: i64,
+    /// Whether this read moves its floors past everything that was drawn before it; else past what it found. Every other one does.
+    counts: bool,
 }
 
 impl WatchingReader {
@@ -31,7 +33,7 @@ impl WatchingReader {
         };
         let margin =
             if defect == Some(Defect::NoMargin) { Duration::ZERO } else { Duration::from_millis(WATCH_MARGIN_MS) };
-        Self { client, tracker: WatchTracker::new(margin, mode), sweep: SweepCursor::default(), due_after: 0 }
+        Self { client, tracker: WatchTracker::new(margin, mode), sweep: SweepCursor::default(), due_after: 0, counts: false }
     }
 
     async fn look(&mut self) -> Result<(), StorageError> {
@@ -93,6 +95,9 @@ impl WatchingReader {
                 top = row.message.seq;
                 read.taken.push(place(row));
             }
+            if self.counts && !stopped {
+                top = top.max(selected.drawn);
+            }
             read.hot.push((range.shard, top, stopped));
         }
         read.cut.extend(cut);
@@ -125,6 +130,7 @@ impl Reader for WatchingReader {
         let plan = self.tracker.plan(limits.rows);
         let selected = self.query(plan, limits.rows).await?;
         let replied_at = Instant::now().into_std();
+        self.counts = !self.counts;
         let (batch, read) = self.sort_out(selected, limits);
         self.client.world.lock().note(|| {
             let seqs: Vec<i64> = batch.messages.iter().map(|message| message.seq).collect();
