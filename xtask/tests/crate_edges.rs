@@ -1,5 +1,5 @@
 //! Dependencies between the crates of the workspace point one way:
-//! core ← {diesel, kafka, amqp} ← facade ← {cli, bench}; the test kit stands on the core alone.
+//! core ← {diesel, kafka, amqp, inbox} ← facade ← {cli, bench}; the test kit stands on the core alone.
 
 use xtask::metadata::{Kind, Package, packages};
 
@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
     ("outbox-kafka", &["outbox-core"], &["outbox-inbox", "outbox-testkit"]),
     ("outbox-amqp", &["outbox-core"], &["outbox-inbox", "outbox-testkit"]),
     ("outbox-inbox", &["outbox-core"], &["outbox-testkit"]),
-    ("outbox", &["outbox-core", "outbox-diesel", "outbox-kafka", "outbox-amqp"], &["outbox-testkit"]),
+    ("outbox", &["outbox-core", "outbox-diesel", "outbox-kafka", "outbox-amqp", "outbox-inbox"], &["outbox-testkit"]),
     ("outbox-cli", &["outbox"], &["outbox-testkit"]),
     ("outbox-bench", &["outbox"], &["outbox-testkit"]),
     ("outbox-faults", &["outbox", "xtask"], &[]),
