@@ -1,6 +1,8 @@
 use clap::Args;
 use outbox::{InvalidTables, Tables};
 
+const PREFIX_VARIABLE: &str = "OUTBOX__TABLE_PREFIX";
+
 /// Where the outbox tables are.
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Tables")]
@@ -10,7 +12,7 @@ pub(crate) struct TableArgs {
     schema: Option<String>,
 
     /// What the names of the outbox tables start with
-    #[arg(long, env = "OUTBOX__TABLE_PREFIX", value_name = "PREFIX", default_value = outbox::DEFAULT_TABLE_PREFIX)]
+    #[arg(long, env = PREFIX_VARIABLE, value_name = "PREFIX", default_value = outbox::DEFAULT_TABLE_PREFIX)]
     table_prefix: String,
 }
 
@@ -22,5 +24,11 @@ impl TableArgs {
     /// When a name is not plain or too long.
     pub(crate) fn tables(&self) -> Result<Tables, InvalidTables> {
         Tables::new(self.schema.as_deref(), &self.table_prefix)
+    }
+
+    /// Whether the prefix was given on the command line.
+    pub(crate) fn has_prefix_of_a_flag(&self) -> bool {
+        let inherited = std::env::var(PREFIX_VARIABLE).unwrap_or_else(|_| outbox::DEFAULT_TABLE_PREFIX.to_owned());
+        self.table_prefix != inherited
     }
 }

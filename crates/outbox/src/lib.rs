@@ -110,7 +110,7 @@
 //! | `kafka-ssl` | TLS to Kafka with OpenSSL |
 //! | `kafka-zstd` | zstd compression on the way to Kafka |
 //! | `amqp` | `AmqpTransport` for RabbitMQ on lapin, TLS included |
-//! | `inbox` | `Inbox`, with `PostgresInbox` where `postgres` is on, and `KafkaSource` and `AmqpSource` where `kafka` and `amqp` are |
+//! | `inbox` | `Inbox`, with `PostgresInbox`, `MysqlInbox` and `SqliteInbox` where `postgres`, `mysql` and `sqlite` are on, and `KafkaSource` and `AmqpSource` where `kafka` and `amqp` are |
 
 #[cfg(feature = "inbox")]
 pub mod inbox;
@@ -141,8 +141,12 @@ pub use outbox_amqp::{self as amqp, AmqpTransport, AmqpTransportBuilder};
 #[cfg(feature = "inbox")]
 pub use outbox_inbox::{Delivery, Failure, Inbox, InboxConfig, InboxError, InboxHandle, InboxReport};
 
+#[cfg(all(feature = "inbox", feature = "mysql"))]
+pub use outbox_diesel::inbox::mysql::MysqlInbox;
 #[cfg(all(feature = "inbox", feature = "postgres"))]
 pub use outbox_diesel::inbox::postgres::PostgresInbox;
+#[cfg(all(feature = "inbox", feature = "sqlite"))]
+pub use outbox_diesel::inbox::sqlite::SqliteInbox;
 
 #[cfg(all(feature = "inbox", feature = "amqp"))]
 pub use outbox_amqp::AmqpSource;

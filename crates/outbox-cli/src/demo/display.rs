@@ -8,10 +8,13 @@ use std::{
 
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use outbox::{HealthReason, RelayHandle};
+use outbox::{HealthReason, InboxHandle, RelayHandle, inbox::InboxHealthReason};
 use tokio::time::MissedTickBehavior;
 
-use super::tally::{Counts, Tally};
+use super::{
+    life::Current,
+    tally::{Counts, Kills, Tally},
+};
 use crate::{
     output,
     values::{grouped, shortened},
@@ -30,14 +33,20 @@ const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'
 /// Shows the progress until dropped or told otherwise.
 pub(super) struct Display {
     tally: Arc<Tally>,
-    relay: RelayHandle,
+    relay: Current<RelayHandle>,
+    inbox: Current<InboxHandle>,
     planned: u64,
     start: Instant,
 }
 
 impl Display {
-    pub(super) fn new(tally: Arc<Tally>, relay: RelayHandle, planned: u64) -> Self {
-        Self { tally, relay, planned, start: Instant::now() }
+    pub(super) fn new(
+        tally: Arc<Tally>,
+        relay: Current<RelayHandle>,
+        inbox: Current<InboxHandle>,
+        planned: u64,
+    ) -> Self {
+        Self { tally, relay, inbox, planned, start: Instant::now() }
     }
 
     /// Draws until `done` resolves, and passes its result on.
@@ -55,7 +64,8 @@ impl Display {
             };
             let now = self.start.elapsed();
             let counts = self.tally.counts();
-            let view = View { at: now, counts, rate: rate.at(now, counts.delivered), trouble: self.trouble() };
+            let (rate, kills) = (rate.at(now, counts.delivered), self.tally.kills());
+            let view = View { at: now, counts, kills, rate, trouble: self.trouble() };
             face.draw(&view, ended.is_some());
             if let Some(result) = ended {
                 return result;
@@ -64,10 +74,12 @@ impl Display {
     }
 
     fn trouble(&self) -> Option<String> {
-        let health = self.relay.health();
-        // Before the relay's first turn there is nothing to tell, and its end ends the demo.
-        let mut reasons = health.reasons.iter().filter(|reason| **reason != HealthReason::NotRunning);
-        reasons.next().map(|reason| shortened(&reason.to_string(), TEXT))
+        // Before their first turn there is nothing to tell, and their end ends the demo.
+        let relay = self.relay.get().health().reasons;
+        let relay = relay.iter().filter(|reason| **reason != HealthReason::NotRunning).map(ToString::to_string);
+        let inbox = self.inbox.get().health().reasons;
+        let inbox = inbox.iter().filter(|reason| **reason != InboxHealthReason::NotRunning).map(ToString::to_string);
+        relay.chain(inbox).next().map(|reason| shortened(&reason, TEXT))
     }
 }
 
@@ -75,6 +87,7 @@ impl Display {
 struct View {
     at: Duration,
     counts: Counts,
+    kills: Kills,
     rate: u64,
     trouble: Option<String>,
 }
@@ -87,6 +100,7 @@ trait Face: Send {
 #[derive(Default)]
 struct Lines {
     next: Duration,
+    kills: Kills,
 }
 
 impl Face for Lines {
@@ -98,26 +112,32 @@ impl Face for Lines {
             self.next += LINE_EVERY;
         }
         output::line(format!(
-            "{:>6.1} s  committed {:>8}  delivered {:>8}  rate {:>7}/s  lag {:>6}",
+            "{:>5.1} s  committed {:>9}  delivered {:>9}  applied {:>9}  {:>7}/s",
             view.at.as_secs_f64(),
             grouped(view.counts.committed),
             grouped(view.counts.delivered),
+            grouped(view.counts.applied),
             grouped(view.rate),
-            grouped(view.counts.lag()),
         ));
+        if view.kills != self.kills {
+            self.kills = view.kills;
+            output::line(format!("  {}", self.kills));
+        }
         if let Some(trouble) = &view.trouble {
             output::line(format!("  {trouble}"));
         }
     }
 }
 
-/// Four bars and, when something is wrong, a line that says what.
+/// Five bars, a line that counts the kills and, when something is wrong, one that says what.
 struct Bars {
     _all: MultiProgress,
     committed: ProgressBar,
     delivered: ProgressBar,
+    applied: ProgressBar,
     rate: ProgressBar,
     lag: ProgressBar,
+    kills: ProgressBar,
     trouble: ProgressBar,
     rates: VecDeque<u64>,
     frames: usize,
@@ -137,8 +157,10 @@ impl Bars {
         Self {
             committed: add("committed", &bar("cyan"), planned),
             delivered: add("delivered", &bar("green"), planned),
+            applied: add("applied", &bar("blue"), planned),
             rate: add("rate", "  {prefix:<10.bold}{msg}", 1),
             lag: add("lag", &bar("yellow"), 1),
+            kills: add("", "  {msg:.yellow}", 1),
             trouble: add("", "  {msg:.red}", 1),
             rates: VecDeque::with_capacity(BAR),
             frames: 0,
@@ -157,12 +179,11 @@ impl Bars {
 
 impl Face for Bars {
     fn draw(&mut self, view: &View, last: bool) {
-        let of =
-            |count: u64, planned: Option<u64>| format!("{} / {}", grouped(count), grouped(planned.unwrap_or(count)));
-        self.committed.set_message(of(view.counts.committed, self.committed.length()));
-        self.committed.set_position(view.counts.committed);
-        self.delivered.set_message(of(view.counts.delivered, self.delivered.length()));
-        self.delivered.set_position(view.counts.delivered);
+        let Counts { committed, delivered, applied, .. } = view.counts;
+        for (bar, count) in [(&self.committed, committed), (&self.delivered, delivered), (&self.applied, applied)] {
+            bar.set_message(format!("{} / {}", grouped(count), grouped(bar.length().unwrap_or(count))));
+            bar.set_position(count);
+        }
         if self.frames.is_multiple_of(2) {
             if self.rates.len() == BAR {
                 self.rates.pop_front();
@@ -178,10 +199,18 @@ impl Face for Bars {
         self.lag.set_length(self.lag.length().unwrap_or(1).max(lag).max(100));
         self.lag.set_message(format!("{} events", grouped(lag)));
         self.lag.set_position(lag);
+        if view.kills != Kills::default() {
+            self.kills.set_message(view.kills.to_string());
+        }
         self.trouble.set_message(view.trouble.clone().unwrap_or_default());
         if last {
-            for bar in [&self.committed, &self.delivered, &self.rate, &self.lag] {
+            for bar in [&self.committed, &self.delivered, &self.applied, &self.rate, &self.lag] {
                 bar.abandon();
+            }
+            if view.kills == Kills::default() {
+                self.kills.finish_and_clear();
+            } else {
+                self.kills.abandon();
             }
             self.trouble.finish_and_clear();
             output::line("");

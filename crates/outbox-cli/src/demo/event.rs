@@ -7,14 +7,14 @@ pub(super) const AGGREGATE_TYPE: &str = "order";
 /// The event that the demo's writers append for each change of an order.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub(super) struct OrderChanged {
-    /// The ordering key.
+    /// The ordering key, and the account that is charged.
     pub(super) order_id: i64,
     /// Counts the committed changes of the order from 1, without a gap: what the order of delivery is checked against.
     pub(super) version: i64,
     /// Where the order is in its life.
     pub(super) status: String,
-    /// What it costs.
-    pub(super) total_cents: i64,
+    /// What the change charges to the order's account.
+    pub(super) amount_cents: i64,
 }
 
 impl OrderChanged {
@@ -26,7 +26,8 @@ impl OrderChanged {
             3 => "shipped",
             _ => "amended",
         };
-        Self { order_id, version, status: status.to_owned(), total_cents: 990 + (order_id * 37 + version * 11) % 9_000 }
+        let amount_cents = 990 + (order_id * 37 + version * 11) % 9_000;
+        Self { order_id, version, status: status.to_owned(), amount_cents }
     }
 }
 

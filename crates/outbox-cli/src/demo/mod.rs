@@ -1,8 +1,13 @@
-//! `outbox demo`: the whole way of an event, and a verification from the broker's side.
+//! `outbox demo`: the whole way of an event, from the writer's transaction to the consumer's, and a verification of both.
 
+mod books;
 mod broker;
+mod chaos;
+mod consuming;
 mod display;
 mod event;
+mod life;
+mod relaying;
 mod run;
 mod shop;
 mod summary;
@@ -22,7 +27,16 @@ use crate::{broker::BrokerAddress, database::Database, secrets::Secrets, values:
 /// The most events on real services: the verification keeps all of them in memory.
 const REAL_MAX_EVENTS: u64 = 2_000_000;
 
-/// Place orders, deliver their events, and verify from the broker's side that none was lost, invented or reordered
+/// Events a second unless told otherwise: the demo is over before anybody looks away.
+const RATE: u32 = 3_000;
+/// The same with chaos, which needs some time to kill.
+const CHAOS_RATE: u32 = 1_000;
+
+/// Place orders, deliver their events, apply each to a balance, and verify that none was lost, invented, reordered or applied twice
+///
+/// Writers change orders and append an event for each change in the same transaction. The relay delivers the events, and a consumer with
+/// an inbox applies them to balances in the database. What the broker holds is compared with what was committed by a consumer of its own, and
+/// the balances are recomputed from the orders by SQL.
 ///
 /// Without arguments everything runs in this process: a SQLite file in a temporary folder and an in-process broker that speaks
 /// Kafka's protocol. With --database and --kafka or --amqp the same runs on real services, in tables and a topic or a queue of its
@@ -46,6 +60,14 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "FILE", requires = "amqp")]
     amqp_ca: Option<PathBuf>,
 
+    /// Kill and restart the relay or the consumer about once a second while the orders are placed
+    ///
+    /// A kill drops the whole part in the middle of whatever it does, without a drain: its transactions roll back, its connections close, what it
+    /// has published may not be marked as delivered, and what it has applied may not be acknowledged. The next one starts at once. What must
+    /// follow is duplicates on the broker, and none of them in the balances.
+    #[arg(long)]
+    chaos: bool,
+
     /// Events to commit
     #[arg(long, value_name = "EVENTS", default_value = "20000")]
     events: u64,
@@ -54,9 +76,9 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "WRITERS", default_value = "4")]
     writers: usize,
 
-    /// Events committed a second by all writers together, 0: as fast as possible
-    #[arg(long, value_name = "EVENTS", default_value = "3000")]
-    rate: u32,
+    /// Events committed a second by all writers together, 0: as fast as possible [default: 3000, with --chaos 1000]
+    #[arg(long, value_name = "EVENTS")]
+    rate: Option<u32>,
 
     /// Different orders, which are the ordering keys
     #[arg(long, value_name = "ORDERS", default_value = "1000")]
@@ -69,6 +91,8 @@ struct Plan {
     broker: Option<BrokerAddress>,
     /// Of the authority to trust for `amqps://`.
     amqp_ca_pem: Option<String>,
+    /// Whether relay and consumer are killed.
+    chaos: bool,
     work: Work,
     /// Unique to the run: table and topic names start with it.
     prefix: String,
@@ -101,18 +125,21 @@ impl Demo {
             |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("--amqp-ca: {}", file.display()));
         let amqp_ca_pem = self.amqp_ca.as_ref().map(read_ca).transpose()?;
         let (most, whose) = if broker.is_none() {
-            (MOCK_MAX_EVENTS, "the in-process broker holds")
+            // A killed relay delivers some of its events again.
+            (if self.chaos { MOCK_MAX_EVENTS / 2 } else { MOCK_MAX_EVENTS }, "the in-process broker holds")
         } else {
             (REAL_MAX_EVENTS, "the verification holds")
         };
         within("--events", self.events, 1, most, whose)?;
         within("--writers", self.writers as u64, 1, 64, "the demo runs")?;
         within("--orders", u64::from(self.orders), 100, 1_000_000, "the demo spreads its events over")?;
+        let rate = self.rate.unwrap_or(if self.chaos { CHAOS_RATE } else { RATE });
         Ok(Plan {
             database,
             broker,
             amqp_ca_pem,
-            work: Work { writers: self.writers, events: self.events, orders: self.orders, rate: self.rate },
+            chaos: self.chaos,
+            work: Work { writers: self.writers, events: self.events, orders: self.orders, rate },
             prefix: format!("demo_{:08x}_", (Uuid::new_v4().as_u128() >> 96) as u32),
         })
     }

@@ -1,20 +1,23 @@
 use std::{
+    convert::Infallible,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use console::style;
-use outbox::{Relay, RelayConfig, RelayReport};
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::sync::oneshot;
 
 use super::{
     Plan,
     broker::{self, Arrival, Broker, Consumer},
+    chaos,
+    consuming::Consuming,
     display::Display,
-    shop::{self, Shop},
+    relaying::Relaying,
+    shop::{self, Auditor, Shop},
     summary::{Latency, Summary},
     tally::Tally,
     verify::verify,
@@ -22,9 +25,12 @@ use super::{
 };
 use crate::{database::Database, interrupt::Interrupt, output, values::shortened};
 
-/// After this long without a delivery the demo stops waiting and lets the verification speak.
+/// After this long without a delivery or an effect the demo stops waiting and lets the verification speak.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
+/// Between two looks at the balances, at least, and in times of what a look takes: looking must not slow the demo down.
+const AUDIT: Duration = Duration::from_millis(100);
+const AUDIT_SHARE: u32 = 5;
 
 /// Makes the services ready, runs the demo on them and cleans up, also when it failed.
 pub(super) async fn run(plan: Plan) -> Result<bool> {
@@ -34,7 +40,7 @@ pub(super) async fn run(plan: Plan) -> Result<bool> {
     let result = match shop::open(&database, &plan.prefix).await {
         Ok(shop) => {
             greet(&plan, &database, &*broker);
-            let result = deliver_and_verify(&plan, &shop, &*broker, interrupt).await;
+            let result = deliver_apply_and_verify(&plan, &shop, &*broker, interrupt).await;
             let removed = shop.remove().await.context("cannot remove the demo's tables");
             result.and_then(|held| removed.map(|()| held))
         }
@@ -78,10 +84,14 @@ fn greet(plan: &Plan, database: &Database, broker: &dyn Broker) {
     line("database", database.to_string());
     line("broker", broker.describe());
     line("writers", format!("{}; 10 % of their transactions roll back on purpose", plan.work.writers));
+    line("consumer", format!("inbox {}, makes balances in the database", broker.billing()));
+    if plan.chaos {
+        line("chaos", "relay and consumer are killed about once a second".to_owned());
+    }
     output::line("");
 }
 
-async fn deliver_and_verify(
+async fn deliver_apply_and_verify(
     plan: &Plan,
     shop: &Arc<dyn Shop>,
     broker: &dyn Broker,
@@ -90,78 +100,78 @@ async fn deliver_and_verify(
     let start = Instant::now();
     let tally = Arc::new(Tally::default());
     let consumer = broker.consumer(tally.clone()).await?;
-    let config = RelayConfig { name: "demo".to_owned(), ..RelayConfig::default() };
-    let relay = Relay::builder_from(shop.storage().await?, broker.transport()?).config(config).build()?;
-    let handle = relay.handle();
-    let mut relay = Running::start(relay);
-    let display = Display::new(tally.clone(), handle.clone(), plan.work.events);
+    let consuming = Consuming::begin(shop, broker, plan.chaos).await?;
+    let relaying = Relaying::begin(shop, broker, plan.chaos).await?;
+    let mut auditor = shop.auditor().await?;
+    let relay = relaying.current();
+    let display = Display::new(tally.clone(), relay.clone(), consuming.current(), plan.work.events);
     let work = async {
-        let commits = writers::run(shop.clone(), plan.work, handle, tally.clone(), interrupt).await?;
-        wait_for_deliveries(&tally, &*consumer, &relay).await;
-        anyhow::Ok(commits)
+        let writing = writers::run(shop.clone(), plan.work, relay, tally.clone(), interrupt);
+        let (commits, relaying, consuming) = if plan.chaos {
+            let (ended, over) = oneshot::channel::<()>();
+            let writing = async {
+                let commits = writing.await;
+                drop(ended);
+                commits
+            };
+            let (commits, survivors) = tokio::join!(writing, chaos::run(relaying, consuming, &tally, over));
+            let (relaying, consuming) = survivors?;
+            (commits?, relaying, consuming)
+        } else {
+            (writing.await?, relaying, consuming)
+        };
+        wait_for_effects(&tally, &*consumer, &relaying, &consuming).await;
+        let (delivered, recognised) = tokio::join!(relaying.drain(), consuming.drain());
+        delivered?;
+        anyhow::Ok((commits, recognised?))
     };
-    let worked = display.during(work).await;
-    let stopped = relay.stop().await;
-    let commits: Vec<Commit> = worked?;
-    stopped?;
+    let worked = display.during(async {
+        tokio::select! {
+            worked = work => worked,
+            Err(error) = follow(&mut *auditor, &tally) => Err(error),
+        }
+    });
+    let (commits, recognised): (Vec<Commit>, u64) = worked.await?;
     let arrivals: Vec<Arrival> = consumer.finish().await?;
     let took = start.elapsed();
     let record = shop.record().await.context("cannot read the database's record")?;
+    let accounts = shop.auditor().await?.accounts().await.context("cannot read the balances")?;
     let summary = Summary {
         counts: tally.counts(),
+        kills: plan.chaos.then(|| tally.kills()),
         committed: record.len() as u64,
         verdict: verify(&record, arrivals.iter().map(|arrival| &arrival.event)),
+        books: accounts.audit(),
+        recognised,
         latency: Latency::of(&commits, &arrivals),
         took,
     };
     summary.print();
-    Ok(summary.verdict.holds())
+    Ok(summary.holds())
 }
 
-/// Waits until all committed events were delivered, or nothing moves any more.
-async fn wait_for_deliveries(tally: &Tally, consumer: &dyn Consumer, relay: &Running) {
-    let mut last = (tally.counts().delivered, Instant::now());
+/// Keeps the tally of what is applied, as the balances have it.
+async fn follow(auditor: &mut dyn Auditor, tally: &Tally) -> Result<Infallible> {
+    loop {
+        let asked = Instant::now();
+        tally.set_applied(auditor.applied().await.context("cannot read the balances")?);
+        tokio::time::sleep(AUDIT.max(asked.elapsed() * AUDIT_SHARE)).await;
+    }
+}
+
+/// Waits until all committed events were delivered and applied, or nothing moves any more.
+async fn wait_for_effects(tally: &Tally, consumer: &dyn Consumer, relaying: &Relaying<'_>, consuming: &Consuming<'_>) {
+    let mut last = (tally.counts(), Instant::now());
     loop {
         let counts = tally.counts();
-        if counts.lag() == 0 || consumer.has_failed() || relay.has_ended() {
+        if counts.lag() == 0 || consumer.has_failed() || relaying.has_ended() || consuming.has_ended() {
             return;
         }
-        if counts.delivered != last.0 {
-            last = (counts.delivered, Instant::now());
+        if counts != last.0 {
+            last = (counts, Instant::now());
         } else if last.1.elapsed() > PATIENCE {
             return;
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// A relay in a task of its own.
-struct Running {
-    task: JoinHandle<Result<RelayReport, outbox::RelayError>>,
-    stop: Option<oneshot::Sender<()>>,
-}
-
-impl Running {
-    fn start(relay: Relay) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = async {
-            // A dropped sender stops the relay too.
-            let _ = stopped.await;
-        };
-        Self { task: tokio::spawn(relay.run(shutdown)), stop: Some(stop) }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// Drains it.
-    async fn stop(&mut self) -> Result<RelayReport> {
-        drop(self.stop.take());
-        let report = (&mut self.task).await.map_err(|_| anyhow!("the relay panicked"))??;
-        if !report.drained {
-            return Err(anyhow!("the relay could not finish what was in flight within its shutdown time-out"));
-        }
-        Ok(report)
     }
 }

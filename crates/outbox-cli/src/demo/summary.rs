@@ -9,7 +9,13 @@ use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use console::style;
 use uuid::Uuid;
 
-use super::{broker::Arrival, tally::Counts, verify::Verdict, writers::Commit};
+use super::{
+    books::Books,
+    broker::Arrival,
+    tally::{Counts, Kills},
+    verify::Verdict,
+    writers::Commit,
+};
 use crate::{
     output,
     values::{grouped, spoken},
@@ -42,16 +48,26 @@ impl Latency {
 /// Everything that the table shows.
 pub(super) struct Summary {
     pub(super) counts: Counts,
+    /// Of a demo with chaos.
+    pub(super) kills: Option<Kills>,
     pub(super) committed: u64,
     pub(super) verdict: Verdict,
+    pub(super) books: Books,
+    /// Deliveries that the inbox knew already.
+    pub(super) recognised: u64,
     pub(super) latency: Option<Latency>,
     pub(super) took: Duration,
 }
 
 impl Summary {
+    /// Whether the promise was kept, to the broker and to the balances.
+    pub(super) fn holds(&self) -> bool {
+        self.verdict.holds() && self.books.hold()
+    }
+
     /// Prints the table and the verdict in words.
     pub(super) fn print(&self) {
-        let verdict = &self.verdict;
+        let (verdict, books) = (&self.verdict, &self.books);
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         table.set_header([
@@ -70,6 +86,18 @@ impl Summary {
         row("out of order", judged(verdict.out_of_order), "after a later one of its key");
         row("altered", judged(verdict.altered), "not what was committed");
         row("duplicates", grouped(verdict.duplicates), "allowed after a fault, counted");
+        row("applied", grouped(books.applied), "the balances' own count");
+        row("wrong balances", judged(books.wrong), &format!("of {}, from the orders by SQL", grouped(books.accounts)));
+        let difference = books.cents.abs_diff(books.committed_cents);
+        row(
+            "cents too many or few",
+            judged(difference),
+            &format!("of {}", grouped(books.committed_cents.unsigned_abs())),
+        );
+        row("recognised again", grouped(self.recognised), "by the inbox, and not applied");
+        if let Some(Kills { relay, consumer }) = self.kills {
+            row("kills", format!("{relay} + {consumer}"), "relay + consumer, in mid-work");
+        }
         if let Some(Latency { p50, p99 }) = self.latency {
             row("commit to arrival", format!("{} / {}", spoken(p50), spoken(p99)), "median / 99th percentile");
         }
@@ -81,12 +109,15 @@ impl Summary {
             output::line(format!("  {line}"));
         }
         output::line("");
-        let text = if verdict.holds() {
-            style("every committed event arrived, in order per key, and no other did").green()
-        } else {
-            style("MISMATCH: the broker does not hold exactly what was committed, see the table").red()
+        let text = match (verdict.holds(), books.hold()) {
+            (true, true) => style("every committed event arrived in order, no other did, each applied once").green(),
+            (true, false) => style("MISMATCH: the balances are not what was committed, see the table").red(),
+            (false, _) => style("MISMATCH: the broker does not hold what was committed, see the table").red(),
         };
         output::line(format!("  {}", text.bold()));
+        if self.kills == Some(Kills::default()) {
+            output::line("  nobody was killed: the demo was over before; try more --events or a lower --rate");
+        }
     }
 }
 
@@ -105,7 +136,7 @@ mod tests {
         let ids: Vec<Uuid> = (1..=100).map(Uuid::from_u128).collect();
         let commits = [Commit { ids: ids.clone(), at: start }];
         let arrival = |(n, id): (usize, &Uuid)| Arrival {
-            event: Recorded { id: *id, order_id: 1, version: 1 },
+            event: Recorded { id: *id, order_id: 1, version: 1, cents: 1 },
             at: start + Duration::from_millis(n as u64 + 1),
         };
         let mut arrivals: Vec<Arrival> = ids.iter().enumerate().map(arrival).collect();

@@ -13,6 +13,8 @@ pub(super) struct Recorded {
     pub(super) order_id: i64,
     /// Counts the committed changes of the order from 1.
     pub(super) version: i64,
+    /// What was charged.
+    pub(super) cents: i64,
 }
 
 /// What was found. Everything but duplicates must be 0.
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     fn event(id: u128, order_id: i64, version: i64) -> Recorded {
-        Recorded { id: Uuid::from_u128(id), order_id, version }
+        Recorded { id: Uuid::from_u128(id), order_id, version, cents: 100 }
     }
 
     #[test]
@@ -108,7 +110,9 @@ mod tests {
 
     #[test]
     fn other_content_under_a_known_id_is_noticed() {
-        let verdict = verify(&[event(1, 1, 1)], &[event(1, 1, 7)]);
-        assert_eq!((verdict.altered, verdict.holds()), (1, false));
+        for altered in [event(1, 1, 7), Recorded { cents: 1, ..event(1, 1, 1) }] {
+            let verdict = verify(&[event(1, 1, 1)], &[altered]);
+            assert_eq!((verdict.altered, verdict.holds()), (1, false));
+        }
     }
 }

@@ -14,7 +14,7 @@ use rand::{RngExt as _, seq::index};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{shop::Shop, tally::Tally};
+use super::{life::Current, shop::Shop, tally::Tally};
 use crate::interrupt::Interrupt;
 
 /// Share of the transactions that is rolled back on purpose.
@@ -55,7 +55,7 @@ pub(super) struct Commit {
 pub(super) async fn run(
     shop: Arc<dyn Shop>,
     work: Work,
-    relay: RelayHandle,
+    relay: Current<RelayHandle>,
     tally: Arc<Tally>,
     interrupt: Interrupt,
 ) -> Result<Vec<Commit>> {
@@ -76,7 +76,7 @@ pub(super) async fn run(
 async fn write(
     shop: Arc<dyn Shop>,
     pace: Pace,
-    relay: RelayHandle,
+    relay: Current<RelayHandle>,
     tally: Arc<Tally>,
     interrupt: Interrupt,
 ) -> Result<Vec<Commit>> {
@@ -92,7 +92,7 @@ async fn write(
             continue;
         }
         let at = Instant::now();
-        relay.nudge();
+        relay.get().nudge();
         tally.committed(ids.len() as u64);
         commits.push(Commit { ids, at });
     }

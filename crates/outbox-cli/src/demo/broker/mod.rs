@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::Result;
 use async_trait::async_trait;
-use outbox::Transport;
+use outbox::{Transport, inbox::ports::Source};
 
 use super::{tally::Tally, verify::Recorded};
 use crate::broker::BrokerAddress;
@@ -23,6 +23,12 @@ pub(super) trait Broker {
 
     /// The product's way to it.
     fn transport(&self) -> Result<Arc<dyn Transport>>;
+
+    /// The product's way from it, for an inbox that is called [`billing`](Self::billing).
+    fn source(&self) -> Result<Arc<dyn Source>>;
+
+    /// The name of the demo's inbox, unique on this broker.
+    fn billing(&self) -> String;
 
     /// Starts reading everything that arrives, with code of its own.
     async fn consumer(&self, tally: Arc<Tally>) -> Result<Box<dyn Consumer>>;

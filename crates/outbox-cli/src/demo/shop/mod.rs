@@ -9,13 +9,21 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 use async_trait::async_trait;
-use outbox::{Storage, Tables};
+use outbox::{
+    InboxConfig, Storage, Tables,
+    inbox::{InboxTables, ports::Source},
+};
 use uuid::Uuid;
 
-use super::verify::Recorded;
+use super::{
+    books::{self, Account, Books},
+    consuming::AnyInbox,
+    verify::Recorded,
+};
 use crate::database::Database;
 
-/// A database with the outbox, the orders, and a record of all committed changes, under a table prefix of its own.
+/// A database with the outbox, the orders, a record of all committed changes, the inbox, and the balances that the inbox's handler makes of
+/// the events, under a table prefix of its own.
 #[async_trait]
 pub(super) trait Shop: Send + Sync {
     /// The outbox, for the relay.
@@ -26,6 +34,12 @@ pub(super) trait Shop: Send + Sync {
 
     /// All committed changes, by the database's own record.
     async fn record(&self) -> Result<Vec<Recorded>>;
+
+    /// The inbox of this consumer, whose handler adds the amount of each event to the balance of its account.
+    async fn inbox(&self, consumer: &str, config: InboxConfig, source: Arc<dyn Source>) -> Result<AnyInbox>;
+
+    /// A look at the balances with a connection of its own.
+    async fn auditor(&self) -> Result<Box<dyn Auditor>>;
 
     /// Removes the demo's tables.
     async fn remove(&self) -> Result<()>;
@@ -44,14 +58,53 @@ pub(super) trait Writer: Send {
     async fn change(&mut self, orders: &[i64], roll_back: bool) -> Result<Vec<Uuid>>;
 }
 
+/// Looks at the balances by SQL of its own: it shares nothing with the inbox but the table that the handler writes to.
+#[async_trait]
+pub(super) trait Auditor: Send {
+    /// How many events the balances hold.
+    ///
+    /// # Cancellation
+    ///
+    /// Drop the auditor too.
+    async fn applied(&mut self) -> Result<u64>;
+
+    /// The balances, and what they must be by the record of the committed changes.
+    async fn accounts(&mut self) -> Result<Accounts>;
+}
+
+/// What an audit compares.
+pub(super) struct Accounts {
+    /// By the record of the committed changes.
+    expected: Vec<Account>,
+    balances: Vec<Account>,
+}
+
+impl Accounts {
+    pub(super) fn audit(&self) -> Books {
+        books::audit(&self.expected, &self.balances)
+    }
+}
+
 /// Makes the tables of a demo. `prefix` is unique to the run.
 pub(super) async fn open(database: &Database, prefix: &str) -> Result<Arc<dyn Shop>> {
-    let tables = Tables::new(None, &format!("{prefix}outbox_"))?;
+    let names = Names {
+        prefix: prefix.to_owned(),
+        outbox: Tables::new(None, &format!("{prefix}outbox_"))?,
+        inbox: InboxTables::new(None, &format!("{prefix}inbox_"))?,
+    };
     Ok(match database {
-        Database::Postgres(url) => Arc::new(postgres::PostgresShop::create(url, prefix, tables).await?),
-        Database::Mysql(url) => Arc::new(mysql::MysqlShop::create(url, prefix, tables).await?),
-        Database::Sqlite(path) => Arc::new(sqlite::SqliteShop::create(Path::new(path), prefix, tables).await?),
+        Database::Postgres(url) => Arc::new(postgres::PostgresShop::create(url, names).await?),
+        Database::Mysql(url) => Arc::new(mysql::MysqlShop::create(url, names).await?),
+        Database::Sqlite(path) => Arc::new(sqlite::SqliteShop::create(Path::new(path), names).await?),
     })
+}
+
+/// How the demo's tables are called.
+struct Names {
+    /// Of the business's tables.
+    prefix: String,
+    outbox: Tables,
+    inbox: InboxTables,
 }
 
 /// How a transaction ended early.

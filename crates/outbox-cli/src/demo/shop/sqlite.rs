@@ -9,14 +9,15 @@ use async_trait::async_trait;
 use diesel::{SqliteConnection, sql_query};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection, sync_connection_wrapper::SyncConnectionWrapper};
 use outbox::{
-    SqliteOutbox, SqliteStorage, Storage, Tables,
+    Delivery, Failure, Inbox, InboxConfig, SqliteInbox, SqliteOutbox, SqliteStorage, Storage,
+    inbox::{self, migrations::EXPECTED_INBOX_VERSION, ports::Source, sqlite::SqliteInboxConnection},
     migrations::{self, EXPECTED_VERSION, PendingRows},
     sqlite::establish,
 };
 use uuid::Uuid;
 
-use super::{Shop, Stop, Writer, ended, sql};
-use crate::demo::verify::Recorded;
+use super::{Accounts, Auditor, Names, Shop, Stop, Writer, ended, sql};
+use crate::demo::{consuming::AnyInbox, event::OrderChanged, verify::Recorded};
 
 /// How long a writer tries to get its turn.
 const TURN_LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +26,7 @@ type Connection = SyncConnectionWrapper<SqliteConnection>;
 
 pub(super) struct SqliteShop {
     path: PathBuf,
-    tables: Tables,
+    names: Names,
     sql: Arc<sql::Sql>,
 }
 
@@ -35,11 +36,17 @@ struct SqliteWriter {
     sql: Arc<sql::Sql>,
 }
 
+struct SqliteAuditor {
+    connection: Connection,
+    sql: Arc<sql::Sql>,
+}
+
 impl SqliteShop {
-    pub(super) async fn create(path: &Path, prefix: &str, tables: Tables) -> Result<Self> {
-        let shop = Self { path: path.to_owned(), tables, sql: Arc::new(sql::Sql::new(prefix)) };
+    pub(super) async fn create(path: &Path, names: Names) -> Result<Self> {
+        let shop = Self { path: path.to_owned(), sql: Arc::new(sql::Sql::new(&names.prefix, "bigint")), names };
         let mut connection = establish(path).await?;
-        migrations::sqlite::up(&mut connection, &shop.tables, EXPECTED_VERSION).await?;
+        migrations::sqlite::up(&mut connection, &shop.names.outbox, EXPECTED_VERSION).await?;
+        inbox::migrations::sqlite::up(&mut connection, &shop.names.inbox, EXPECTED_INBOX_VERSION).await?;
         connection.batch_execute(&shop.sql.create()).await.context("cannot make the demo's tables")?;
         Ok(shop)
     }
@@ -48,11 +55,11 @@ impl SqliteShop {
 #[async_trait]
 impl Shop for SqliteShop {
     async fn storage(&self) -> Result<Arc<dyn Storage>> {
-        Ok(Arc::new(SqliteStorage::builder(&self.path).tables(self.tables.clone()).connect().await?))
+        Ok(Arc::new(SqliteStorage::builder(&self.path).tables(self.names.outbox.clone()).connect().await?))
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>> {
-        let outbox = SqliteOutbox::new(self.tables.clone())?;
+        let outbox = SqliteOutbox::new(self.names.outbox.clone())?;
         Ok(Box::new(SqliteWriter { connection: establish(&self.path).await?, outbox, sql: self.sql.clone() }))
     }
 
@@ -60,11 +67,50 @@ impl Shop for SqliteShop {
         sql::recorded(sql_query(self.sql.read_record()).load(&mut establish(&self.path).await?).await?)
     }
 
+    async fn inbox(&self, consumer: &str, config: InboxConfig, source: Arc<dyn Source>) -> Result<AnyInbox> {
+        // More workers would only take turns, each with a smaller transaction.
+        let config = InboxConfig { workers: 1, ..config };
+        let storage = SqliteInbox::builder(&self.path).tables(self.names.inbox.clone()).build()?;
+        let inbox =
+            Inbox::builder(storage, consumer).config(config).on_with(self.sql.clone(), apply).source_from(source);
+        Ok(inbox.build()?.into())
+    }
+
+    async fn auditor(&self) -> Result<Box<dyn Auditor>> {
+        Ok(Box::new(SqliteAuditor { connection: establish(&self.path).await?, sql: self.sql.clone() }))
+    }
+
     async fn remove(&self) -> Result<()> {
         let mut connection = establish(&self.path).await?;
         connection.batch_execute(&self.sql.remove()).await?;
-        migrations::sqlite::down(&mut connection, &self.tables, 0, PendingRows::Delete).await?;
+        migrations::sqlite::down(&mut connection, &self.names.outbox, 0, PendingRows::Delete).await?;
+        inbox::migrations::sqlite::down(&mut connection, &self.names.inbox, 0, PendingRows::Delete).await?;
         Ok(())
+    }
+}
+
+/// The consumer's handler.
+async fn apply(
+    sql: &Arc<sql::Sql>,
+    connection: &mut SqliteInboxConnection,
+    event: OrderChanged,
+    _: &Delivery,
+) -> Result<(), Failure> {
+    sql_query(sql.apply(&event)).execute(connection).await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Auditor for SqliteAuditor {
+    async fn applied(&mut self) -> Result<u64> {
+        let row: sql::Events = sql_query(self.sql.applied()).get_result(&mut self.connection).await?;
+        Ok(row.events.try_into()?)
+    }
+
+    async fn accounts(&mut self) -> Result<Accounts> {
+        let expected = sql_query(self.sql.expected_balances()).load(&mut self.connection).await?;
+        let balances = sql_query(self.sql.balances()).load(&mut self.connection).await?;
+        Ok(Accounts { expected: sql::accounts(expected), balances: sql::accounts(balances) })
     }
 }
 

@@ -8,7 +8,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
 };
 
-use super::{eventually, on_runtime, service, unique};
+use super::{DEADLINE, eventually, on_runtime, service, unique};
 
 const PARTITIONS: i32 = 3;
 const POLL: Duration = Duration::from_millis(100);
@@ -85,6 +85,15 @@ impl Drop for Topic {
     fn drop(&mut self) {
         let _ = on_runtime(async { self.admin().delete_topics(&[&self.name], &AdminOptions::new()).await });
     }
+}
+
+/// Whether the test broker has this consumer group.
+pub(crate) fn group_exists(name: &str) -> bool {
+    let brokers = service("OUTBOX_TEST_KAFKA");
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a client can be made");
+    let groups = client.fetch_group_list(None, DEADLINE).expect("Kafka answers");
+    groups.groups().iter().any(|group| group.name() == name)
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Record {

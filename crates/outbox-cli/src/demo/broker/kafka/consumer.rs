@@ -167,5 +167,5 @@ fn parse(message: &BorrowedMessage<'_>) -> Result<Recorded> {
     if message.key() != Some(body.order_id.to_string().as_bytes()) {
         bail!("its key is not the order's id");
     }
-    Ok(Recorded { id, order_id: body.order_id, version: body.version })
+    Ok(Recorded { id, order_id: body.order_id, version: body.version, cents: body.amount_cents })
 }

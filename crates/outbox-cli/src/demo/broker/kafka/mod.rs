@@ -2,16 +2,20 @@
 
 mod consumer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use outbox::{KafkaTransport, Transport};
+use outbox::{KafkaSource, KafkaTransport, Transport, inbox::ports::Source};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
+    error::RDKafkaErrorCode,
     mocking::MockCluster,
     producer::DefaultProducerContext,
 };
@@ -40,6 +44,15 @@ pub(in crate::demo) const MOCK_MAX_EVENTS: u64 = {
 const REAL_PARTITIONS: i32 = 12;
 const ADMIN_LIMIT: Duration = Duration::from_secs(20);
 const TOPIC_LIMIT: Duration = Duration::from_secs(20);
+/// How long the last member of the group may take to leave it.
+const GROUP_LIMIT: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the demo's inbox changes of its source.
+const SOURCE: [(&str, &str); 1] = [("fetch.wait.max.ms", "50")];
+/// The in-process broker lets the first member of a group wait for 3 s, as Kafka does by default, and the successor of one that has left for the
+/// session time-out less 1 s; it forgets a member that waits for longer than the session time-out.
+const SOURCE_IN_PROCESS: [(&str, &str); 2] = [("session.timeout.ms", "4000"), ("heartbeat.interval.ms", "500")];
 
 /// A broker with one topic, made for the demo.
 pub(super) struct KafkaBroker {
@@ -112,8 +125,8 @@ impl KafkaBroker {
         let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
         let (topic, partitions) = (self.topic.name(), self.topic.partitions as usize);
         tokio::task::spawn_blocking(move || {
-            let deadline = std::time::Instant::now() + TOPIC_LIMIT;
-            while std::time::Instant::now() < deadline {
+            let deadline = Instant::now() + TOPIC_LIMIT;
+            while Instant::now() < deadline {
                 let metadata =
                     consumer.fetch_metadata(Some(&topic), ADMIN_LIMIT).context("cannot look the topic up")?;
                 let ready = |topic: &rdkafka::metadata::MetadataTopic| {
@@ -148,6 +161,21 @@ impl Broker for KafkaBroker {
         Ok(Arc::new(transport))
     }
 
+    fn source(&self) -> Result<Arc<dyn Source>> {
+        let own: &[(&str, &str)] = match self.kind {
+            Kind::InProcess(_) => &SOURCE_IN_PROCESS,
+            Kind::Real(_) => &[],
+        };
+        let builder = KafkaSource::builder(&self.brokers, [self.topic.name()]);
+        let properties = SOURCE.iter().chain(own);
+        let builder = properties.fold(builder, |builder, (key, value)| builder.property(*key, *value));
+        Ok(Arc::new(builder.build()?))
+    }
+
+    fn billing(&self) -> String {
+        format!("{}billing", self.topic.prefix)
+    }
+
     async fn consumer(&self, tally: Arc<Tally>) -> Result<Box<dyn Consumer>> {
         Ok(Box::new(consumer::KafkaConsumer::start(&self.brokers, &self.topic, tally)?))
     }
@@ -159,7 +187,22 @@ impl Broker for KafkaBroker {
         for result in admin.delete_topics(&[&self.topic.name()], &options).await.context("cannot reach Kafka")? {
             result.map_err(|(topic, code)| anyhow::anyhow!("the broker refuses to delete topic {topic}: {code}"))?;
         }
-        Ok(())
+        remove_group(admin, &self.billing()).await
+    }
+}
+
+/// Removes a consumer group once its last member has left: a killed one leaves in the background.
+async fn remove_group(admin: &AdminClient<DefaultClientContext>, group: &str) -> Result<()> {
+    let options = AdminOptions::new().request_timeout(Some(ADMIN_LIMIT));
+    let deadline = Instant::now() + GROUP_LIMIT;
+    loop {
+        let results = admin.delete_groups(&[group], &options).await.context("cannot reach Kafka")?;
+        match results.into_iter().find_map(Result::err) {
+            // An inbox that never got as far as the broker has made none.
+            None | Some((_, RDKafkaErrorCode::GroupIdNotFound)) => return Ok(()),
+            Some((_, RDKafkaErrorCode::NonEmptyGroup)) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Some((group, code)) => bail!("the broker refuses to delete group {group}: {code}"),
+        }
     }
 }
 

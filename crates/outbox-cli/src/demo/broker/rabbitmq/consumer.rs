@@ -124,5 +124,5 @@ fn parse(delivery: &Delivery) -> Result<Recorded> {
     if subject != body.order_id.to_string().as_bytes() {
         bail!("its subject is not the order's id");
     }
-    Ok(Recorded { id, order_id: body.order_id, version: body.version })
+    Ok(Recorded { id, order_id: body.order_id, version: body.version, cents: body.amount_cents })
 }

@@ -1,4 +1,4 @@
-//! RabbitMQ: an exchange and a quorum queue of the demo's own.
+//! RabbitMQ: an exchange of the demo's own, and two quorum queues: one for the inbox, one for the consumer that verifies.
 
 mod consumer;
 
@@ -14,7 +14,7 @@ use lapin::{
     tcp::OwnedTLSConfig,
     types::{AMQPValue, FieldTable},
 };
-use outbox::{AmqpTransport, Transport, amqp::Topology};
+use outbox::{AmqpSource, AmqpTransport, Transport, amqp::Topology, inbox::ports::Source};
 
 use super::{Broker, Consumer, Tally};
 use crate::demo::event::AGGREGATE_TYPE;
@@ -22,17 +22,20 @@ use crate::demo::event::AGGREGATE_TYPE;
 /// Every routing key.
 const ALL: &str = "#";
 
-/// A broker with one exchange and one queue behind it, made for the demo.
+/// A broker with one exchange and two queues behind it, made for the demo.
 pub(super) struct RabbitMq {
     url: String,
     ca_pem: Option<String>,
     exchange: String,
+    /// Of the consumer that verifies.
     queue: String,
+    /// Of the inbox.
+    billing: String,
     connection: Connection,
 }
 
 impl RabbitMq {
-    /// Makes the exchange and the queue.
+    /// Makes the exchange and the queues: they must be there before the relay publishes.
     ///
     /// # Errors
     ///
@@ -44,27 +47,39 @@ impl RabbitMq {
             ca_pem: ca_pem.map(str::to_owned),
             exchange: format!("{prefix}events"),
             queue: format!("{prefix}{AGGREGATE_TYPE}"),
+            billing: format!("{prefix}billing"),
             connection,
         };
         let channel = broker.channel().await?;
-        let (exchange, queue) = (broker.exchange.as_str(), broker.queue.as_str());
+        let exchange = broker.exchange.as_str();
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         channel
             .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())
             .await
             .with_context(|| format!("the broker refuses to make exchange {exchange}"))?;
-        let mut quorum = FieldTable::default();
-        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        for queue in [&broker.queue, &broker.billing] {
+            broker.make_queue(&channel, queue).await?;
+        }
+        Ok(broker)
+    }
+
+    async fn make_queue(&self, channel: &Channel, queue: &str) -> Result<()> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        if queue == self.billing {
+            // The order of an account rests on it, and the source asks for it.
+            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        }
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel
-            .queue_declare(queue.into(), durable, quorum)
+            .queue_declare(queue.into(), durable, arguments)
             .await
             .with_context(|| format!("the broker refuses to make queue {queue}"))?;
+        let (exchange, options) = (self.exchange.as_str(), QueueBindOptions::default());
         channel
-            .queue_bind(queue.into(), exchange.into(), ALL.into(), QueueBindOptions::default(), FieldTable::default())
+            .queue_bind(queue.into(), exchange.into(), ALL.into(), options, FieldTable::default())
             .await
-            .with_context(|| format!("the broker refuses to bind queue {queue}"))?;
-        Ok(broker)
+            .with_context(|| format!("the broker refuses to bind queue {queue}"))
     }
 
     async fn channel(&self) -> Result<Channel> {
@@ -88,6 +103,18 @@ impl Broker for RabbitMq {
         Ok(Arc::new(builder.build()?))
     }
 
+    fn source(&self) -> Result<Arc<dyn Source>> {
+        let mut builder = AmqpSource::builder(&self.url, [self.billing.as_str()]);
+        if let Some(pem) = &self.ca_pem {
+            builder = builder.ca_pem(pem.clone());
+        }
+        Ok(Arc::new(builder.build()?))
+    }
+
+    fn billing(&self) -> String {
+        self.billing.clone()
+    }
+
     async fn consumer(&self, tally: Arc<Tally>) -> Result<Box<dyn Consumer>> {
         let connection = connect(&self.url, self.ca_pem.as_deref(), "outbox demo consumer").await?;
         Ok(Box::new(consumer::QueueConsumer::start(connection, &self.queue, tally).await?))
@@ -95,7 +122,9 @@ impl Broker for RabbitMq {
 
     async fn remove(self: Box<Self>) -> Result<()> {
         let channel = self.channel().await?;
-        channel.queue_delete(self.queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        for queue in [&self.queue, &self.billing] {
+            channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        }
         channel.exchange_delete(self.exchange.as_str().into(), ExchangeDeleteOptions::default()).await?;
         self.connection.close(200, "bye".into()).await?;
         Ok(())
