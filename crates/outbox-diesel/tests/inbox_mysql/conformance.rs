@@ -1,4 +1,4 @@
-//! The contract of the ports.
+//! The contract of the ports, kept with the grants of `docs/roles.md`.
 
 use std::sync::Arc;
 
@@ -11,13 +11,17 @@ use outbox_testkit::inbox_storage_suite::{self, InboxDatabase, InboxStorageFixtu
 use time::OffsetDateTime;
 
 use crate::database::{Database, elsewhere};
+use crate::roles::ConsumerAccount;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_storage_keeps_the_contract_of_its_ports() {
-    inbox_storage_suite::run(&Mysql).await;
+    let account = ConsumerAccount::create().await;
+    inbox_storage_suite::run(&Mysql { account }).await;
 }
 
-struct Mysql;
+struct Mysql {
+    account: ConsumerAccount,
+}
 
 #[async_trait]
 impl InboxStorageFixture for Mysql {
@@ -25,7 +29,11 @@ impl InboxStorageFixture for Mysql {
 
     async fn fresh(&self) -> Result<Box<dyn InboxDatabase<MysqlInbox>>, BoxError> {
         let database = Database::with_tables(elsewhere()).await;
-        let storage = database.storage();
+        self.account.grant(&database).await;
+        // what the suite's handlers do
+        let own = format!("GRANT INSERT ON effects TO {0}; GRANT SELECT, UPDATE ON balances TO {0}", self.account.name);
+        database.batch(&own).await;
+        let storage = Arc::new(self.account.inbox(&database).build()?);
         Ok(Box::new(Subject { database, storage }))
     }
 }

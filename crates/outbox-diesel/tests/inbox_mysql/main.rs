@@ -9,3 +9,4 @@ mod ended;
 mod engine;
 mod migrations;
 mod refused_servers;
+mod roles;
