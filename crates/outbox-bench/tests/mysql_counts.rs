@@ -9,9 +9,8 @@ use outbox_bench::services::{MysqlDatabase, Services, Topic};
 use outbox_bench::workload::Workload;
 
 const ROWS: u32 = 20_000;
-/// One row to read it, one to list it as it passes the floor, one to remove it; a range that late commits may still fall into is read
-/// again, and rows that were not removed yet with it.
-const ROWS_EXAMINED: f64 = 10.0;
+/// One row to read it and two to remove it, in the list of keys and in the table; a drain came to 3.1.
+const ROWS_EXAMINED: f64 = 5.0;
 /// Reads of 2,000 rows, removals of 1,000, or of fewer when the relay keeps up; a fixed part connects, leases and looks for more.
 const STATEMENTS_PER_THOUSAND: f64 = 16.0;
 

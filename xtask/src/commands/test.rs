@@ -17,10 +17,12 @@ use crate::{
 /// bring events of their own.
 const FAULT_RUNS: [(&str, &str, u64); 2] = [("postgres", "kafka", 10_000), ("mysql", "rabbitmq", 5_000)];
 /// The same of the inbox: scenario, database, broker, messages.
-const INBOX_RUNS: [(&str, &str, &str, u64); 3] = [
-    ("redeliveries", "postgres", "kafka", 10_000),
-    ("deadlocks", "postgres", "kafka", 3_000),
-    ("storm", "postgres", "kafka", 10_000),
+const INBOX_RUNS: [(&str, &str, &str, u64); 5] = [
+    ("redeliveries", "postgres", "kafka", 5_000),
+    ("redeliveries", "mysql", "rabbitmq", 3_000),
+    ("deadlocks", "postgres", "kafka", 2_000),
+    ("deadlocks", "mysql", "kafka", 2_000),
+    ("storm", "postgres", "kafka", 3_000),
 ];
 /// How long consumers join and leave there.
 const STORM_SECONDS: u64 = 10;

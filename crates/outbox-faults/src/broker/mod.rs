@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
 pub(crate) use kafka::{PARTITIONS, create as create_topic};
-pub(crate) use rabbitmq::{EXCHANGE, QUEUE, Queue};
+pub(crate) use rabbitmq::{EXCHANGE, QUEUE, Queue, connect as connect_rabbitmq};
 
 use crate::{events::AGGREGATE_TYPE, options::Unroutable, verify::Record};
 

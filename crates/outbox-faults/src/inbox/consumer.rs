@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use outbox::{
-    Inbox, KafkaSource, PostgresInbox,
+    AmqpSource, Inbox, KafkaSource, MysqlInbox, PostgresInbox,
     inbox::{
         InboxBuilder, InboxConfig, InboxHandle, Mode,
         ports::{InboxStorage, Source},
@@ -39,6 +39,11 @@ pub(crate) fn run(options: &ConsumerOptions) -> Result<()> {
 async fn consume(options: &ConsumerOptions) -> Result<()> {
     let source = source(&options.broker)?;
     let whims = Whims { deadlocks: options.deadlocks };
+    if options.database.starts_with("mysql:") {
+        let storage =
+            MysqlInbox::builder(&options.database).pool_size(2 * WORKERS).idle_timeout(IDLE_TIMEOUT).build()?;
+        return serve(Inbox::builder(storage, CONSUMER).on_with(whims, handlers::mysql::apply), source, options).await;
+    }
     let storage =
         PostgresInbox::builder(&options.database).pool_size(2 * WORKERS).idle_timeout(IDLE_TIMEOUT).build()?;
     let inbox = Inbox::builder(storage, CONSUMER).on_with(whims, handlers::postgres::apply);
@@ -46,6 +51,9 @@ async fn consume(options: &ConsumerOptions) -> Result<()> {
 }
 
 fn source(broker: &str) -> Result<Arc<dyn Source>> {
+    if broker.starts_with("amqp:") {
+        return Ok(Arc::new(AmqpSource::new(broker, producer::queues())?));
+    }
     let ms = |time: Duration| time.as_millis().to_string();
     let source = KafkaSource::builder(broker, [producer::TOPIC])
         .property("session.timeout.ms", ms(SESSION_TIMEOUT))

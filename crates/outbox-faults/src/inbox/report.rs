@@ -63,6 +63,7 @@ fn totals(outcome: &Outcome) -> Table {
     if let Some(storm) = outcome.storm {
         let text = format!("{} joined, {} left, {} killed", storm.joined, storm.left, storm.killed);
         row("consumers", text);
+        row("applied when the storm ended", storm.applied.to_string());
         row("messages that fail twice", outcome.failing.to_string());
     }
     for finding in &outcome.findings {

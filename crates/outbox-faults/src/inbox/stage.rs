@@ -54,7 +54,7 @@ impl<'a> Stage<'a> {
 
     /// Injects one fault.
     pub(super) fn inject(&mut self, fault: Fault, rng: &mut StdRng) -> Result<Injected> {
-        let applied = self.runtime.block_on(database::applied(&self.database))?;
+        let applied = self.applied()?;
         let victim = match fault {
             Fault::Kill => {
                 let victim = self.victim(rng)?;
@@ -77,6 +77,11 @@ impl<'a> Stage<'a> {
         };
         self.fleet.look()?;
         Ok(Injected { fault, victim, applied })
+    }
+
+    /// Messages that are applied by now.
+    pub(super) fn applied(&self) -> Result<u64> {
+        self.runtime.block_on(database::applied(&self.database))
     }
 
     /// Lets time pass.

@@ -21,6 +21,8 @@ pub(super) struct Storm {
     pub(super) joined: usize,
     pub(super) left: usize,
     pub(super) killed: usize,
+    /// Messages that were applied when it ended.
+    pub(super) applied: u64,
 }
 
 /// Lets consumers join and leave every second, some of them by `kill -9`.
@@ -42,6 +44,7 @@ pub(super) fn rage(stage: &mut Stage<'_>, time: Duration, seed: u64) -> Result<S
         }
         stage.quiet(INTERVAL)?;
     }
+    storm.applied = stage.applied()?;
     while stage.fleet.len() < AFTERWARDS {
         stage.fleet.join()?;
         storm.joined += 1;

@@ -2,6 +2,7 @@
 //! its migrations.
 
 mod findings;
+mod mysql;
 mod postgres;
 
 use std::time::Duration;
@@ -36,7 +37,8 @@ pub(super) async fn connect(url: &str) -> Result<Box<dyn Tables>> {
     let connecting = async {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("postgres") => Ok::<_, anyhow::Error>(Box::new(postgres::connect(url).await?) as Box<dyn Tables>),
-            _ => bail!("the scheme of the database's URL must be postgres"),
+            Some("mysql") => Ok(Box::new(mysql::connect(url).await?) as Box<dyn Tables>),
+            _ => bail!("the scheme of the database's URL must be postgres or mysql"),
         }
     };
     tokio::time::timeout(CONNECT_LIMIT, connecting).await.context("the database does not answer")?

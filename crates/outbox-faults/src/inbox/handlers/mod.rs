@@ -1,6 +1,7 @@
 //! What a message changes: its own counter, the counter of its key, and a row in a log. None of it is kept from happening twice by a
 //! constraint, so that a second time would show.
 
+pub(super) mod mysql;
 pub(super) mod postgres;
 
 use outbox::Event;
