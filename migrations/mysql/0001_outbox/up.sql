@@ -39,10 +39,11 @@ CREATE TABLE IF NOT EXISTS {{messages}} (
     last_error text,
     wake_at datetime(6) GENERATED ALWAYS AS (coalesce(retry_at, available_at)) STORED,
     PRIMARY KEY (shard, seq),
-    -- AUTO_INCREMENT wants an index that begins with it.
+    -- AUTO_INCREMENT wants an index that begins with it, and the relay reads by it.
     KEY {{prefix}}messages_seq (seq),
     -- Scheduled messages and those that wait for their next attempt. There are no partial indexes here: a message that does not
-    -- wait has an entry too, with NULL, which sorts before every time.
+    -- wait has an entry too, with NULL, which sorts before every time. The shard does not come first: a range of one would end in the
+    -- entries of the next, which MariaDB runs through while they are deleted and not purged.
     KEY {{prefix}}messages_wake (wake_at, seq),
     CONSTRAINT {{prefix}}messages_shard CHECK (shard = (crc32(coalesce(
         concat(cast(aggregate_type AS binary), x'1f', cast(aggregate_id AS binary)), id)) & 63)),

@@ -58,7 +58,8 @@ impl State {
         // The highest seq is read before the next one, so that an append in between cannot look like a counter set back.
         let text = format!(
             "SHOW VARIABLES WHERE Variable_name IN ('version', 'binlog_format', 'read_only', 'super_read_only', \
-             'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on'); \
+             'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'group_replication_single_primary_mode', \
+             'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog'); \
              SELECT max(seq) FROM {messages} FORCE INDEX (`{prefix}messages_seq`); \
              SELECT count(*) FROM {}; \
              SELECT t.table_name, t.engine, t.auto_increment FROM information_schema.tables AS t \
@@ -108,7 +109,17 @@ impl State {
                     .to_owned(),
             ));
         }
+        if self.variable("group_replication_single_primary_mode").eq_ignore_ascii_case("OFF") {
+            return Err(refused(
+                "the server is a member of a replication group with several primaries (group_replication_single_primary_mode = OFF), \
+                 which draw numbers independently and show no running transactions of others: use single-primary mode"
+                    .to_owned(),
+            ));
+        }
         self.judge_tables(tables)?;
+        for loss in self.losses() {
+            tracing::warn!("{loss}");
+        }
         match u16::try_from(self.shards) {
             Ok(shards) if shards > 0 => Ok(StorageProfile { shards, server }),
             _ => Err(refused(format!(
@@ -117,6 +128,25 @@ impl State {
                 self.shards
             ))),
         }
+    }
+
+    /// Settings under which a machine that fails takes commits with it that the server had confirmed.
+    fn losses(&self) -> Vec<String> {
+        let mut losses = Vec::new();
+        let mut loses = |setting: &str| {
+            losses.push(format!(
+                "{setting}: when the machine fails, commits of the last moments are gone, and their events may have been published: \
+                 set it to 1"
+            ));
+        };
+        let flush = self.variable("innodb_flush_log_at_trx_commit");
+        if !matches!(flush, "" | "1" | "3") {
+            loses(&format!("innodb_flush_log_at_trx_commit is {flush}"));
+        }
+        if self.is_on("log_bin") && self.variable("sync_binlog") == "0" {
+            loses("sync_binlog is 0");
+        }
+        losses
     }
 
     fn judge_tables(&self, tables: &Tables) -> Result<(), StorageError> {
@@ -208,6 +238,7 @@ mod tests {
             (with("super_read_only", "1"), "connect to the primary"),
             (with("binlog_format", "STATEMENT"), "binlog_format = ROW"),
             (with("wsrep_on", "ON"), "one writable node"),
+            (with("group_replication_single_primary_mode", "OFF"), "single-primary mode"),
             (table("MyISAM", 11), "ENGINE = InnoDB"),
             (table("InnoDB", 10), "AUTO_INCREMENT = 11"),
             (State { collations, ..state() }, "utf8mb4_bin"),
@@ -217,5 +248,17 @@ mod tests {
             let error = state.judge(&Tables::default()).unwrap_err().to_string();
             assert!(error.contains(fix), "{error}");
         }
+    }
+
+    #[test]
+    fn settings_that_lose_confirmed_commits_are_told_and_not_refused() {
+        assert!(state().losses().is_empty());
+        assert!(with("innodb_flush_log_at_trx_commit", "1").losses().is_empty());
+        assert!(with("sync_binlog", "0").losses().is_empty(), "there is no binary log");
+        let mut state = with("innodb_flush_log_at_trx_commit", "2");
+        state.variables.extend([("log_bin", "ON"), ("sync_binlog", "0")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let losses = state.losses();
+        assert!(losses[0].contains("innodb_flush_log_at_trx_commit is 2") && losses[1].contains("sync_binlog is 0"));
+        assert!(state.judge(&Tables::default()).is_ok());
     }
 }

@@ -40,8 +40,8 @@ impl Session {
     /// runs them to the end even when this program is paused after it sent them.
     ///
     /// Values are written into the text: it holds numbers, and bytes in hexadecimal, so no setting of the server can read it
-    /// differently. Measured on MariaDB 10.11, a read of 64 empty shards takes 2.0 ms as a text and 1.0 ms prepared; a full one takes
-    /// 17 ms either way, and the parts that it has differ from read to read.
+    /// differently. Measured on MariaDB 10.11, a read that finds nothing takes 0.1 ms; preparing it would save little, and the parts that
+    /// it has differ from read to read.
     pub(crate) async fn run(
         &mut self,
         what: &str,

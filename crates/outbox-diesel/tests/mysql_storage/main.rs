@@ -5,6 +5,7 @@
 mod conformance;
 mod connections;
 mod database;
+mod held_snapshots;
 mod pauses;
 mod plans;
 mod producers;
