@@ -16,10 +16,11 @@ impl Sequence {
     /// The attribute `sequencetype` of numbers without gaps.
     pub const CONTIGUOUS: &'static str = "Integer";
 
-    /// Reads the attributes. `None` when `sequence` is no decimal number: what else it may be is known to its producer only.
+    /// Reads the attributes. An `Integer` has 31 bits at most; a longer number is one with gaps. `None` when `sequence` is no decimal number: what else it may be is known to its producer only.
     pub fn from_attributes(sequence: &str, sequencetype: Option<&str>) -> Option<Self> {
-        let is_contiguous = sequencetype.is_some_and(|kind| kind.eq_ignore_ascii_case(Self::CONTIGUOUS));
-        Some(Self { number: sequence.parse().ok()?, is_contiguous })
+        let number: i64 = sequence.parse().ok()?;
+        let is_integer = sequencetype.is_some_and(|kind| kind.eq_ignore_ascii_case(Self::CONTIGUOUS));
+        Some(Self { number, is_contiguous: is_integer && (1..=i64::from(i32::MAX)).contains(&number) })
     }
 
     /// Reads the header of [`HEADER`](Self::HEADER).
@@ -37,6 +38,7 @@ mod tests {
         let read = |sequence, kind| Sequence::from_attributes(sequence, kind).map(|s| (s.number, s.is_contiguous));
         assert_eq!(read("0000000017", Some("Integer")), Some((17, true)));
         assert_eq!(read("0000000000000000017", None), Some((17, false)));
+        assert_eq!(read("9223372036854775807", Some("Integer")), Some((i64::MAX, false)));
         assert_eq!(read("17", Some("Lamport")), Some((17, false)));
         assert_eq!(read("2026-11-21#3", None), None);
         assert_eq!(read("", None), None);
