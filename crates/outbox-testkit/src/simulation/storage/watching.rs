@@ -33,7 +33,13 @@ impl WatchingReader {
         };
         let margin =
             if defect == Some(Defect::NoMargin) { Duration::ZERO } else { Duration::from_millis(WATCH_MARGIN_MS) };
-        Self { client, tracker: WatchTracker::new(margin, mode), sweep: SweepCursor::default(), due_after: 0, counts: false }
+        Self {
+            client,
+            tracker: WatchTracker::new(margin, mode),
+            sweep: SweepCursor::default(),
+            due_after: 0,
+            counts: false,
+        }
     }
 
     async fn look(&mut self) -> Result<(), StorageError> {
