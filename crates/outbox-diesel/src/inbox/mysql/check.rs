@@ -59,7 +59,8 @@ impl State {
             .join(", ");
         let text = tables.render(&format!(
             "SHOW VARIABLES WHERE Variable_name IN ('version', 'binlog_format', 'read_only', 'super_read_only', \
-             'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'innodb_flush_log_at_trx_commit'); \
+             'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'group_replication_single_primary_mode', \
+             'innodb_flush_log_at_trx_commit'); \
              SELECT max(seq) FROM {{{{dead_letters}}}} FORCE INDEX ({prefix}dead_letters_seq); \
              SELECT t.table_name, t.engine, t.auto_increment FROM information_schema.tables AS t \
              WHERE t.table_schema = {schema} AND t.table_name IN ({names}); \
@@ -110,6 +111,13 @@ impl State {
             return Err(refused(
                 "the server is a node of a Galera cluster (wsrep_on), whose nodes do not see each other's locks: use a server with one \
                  writable node"
+                    .to_owned(),
+            ));
+        }
+        if self.variable("group_replication_single_primary_mode").eq_ignore_ascii_case("OFF") {
+            return Err(refused(
+                "the server is a member of a replication group with several primaries (group_replication_single_primary_mode = OFF), \
+                 which do not see each other's locks: use single-primary mode"
                     .to_owned(),
             ));
         }
@@ -203,6 +211,7 @@ mod tests {
             (with("binlog_format", "STATEMENT"), "binlog_format = ROW"),
             (with("innodb_flush_log_at_trx_commit", "2"), "set it to 1"),
             (with("wsrep_on", "ON"), "one writable node"),
+            (with("group_replication_single_primary_mode", "OFF"), "single-primary mode"),
             (table("MyISAM", 11), "ENGINE = InnoDB"),
             (table("InnoDB", 10), "AUTO_INCREMENT = 11"),
             (State { blurred, ..state() }, "varbinary(255)"),

@@ -39,6 +39,9 @@ const MARK: &str = "INSERT INTO {{messages}} (consumer, source, id) SELECT ?, un
 const REMOVE: &str = "DELETE h FROM {NUMBERS} STRAIGHT_JOIN {{held}} AS h FORCE INDEX (PRIMARY) ON h.seq = v.seq \
     WHERE h.consumer = ? AND h.status = 'processing' AND h.claim = ?";
 
+/// Source and id, as bytes.
+type Found = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 pub(super) async fn complete(
     transaction: &mut MysqlInboxTransaction,
     claim: ClaimToken,
@@ -57,12 +60,12 @@ pub(super) async fn complete(
     let mine = || (bind::<Text, _>(json.as_str()), name(), bind::<Binary, _>(claim.0.as_bytes().as_slice()));
 
     let find = Sql::<_, (Nullable<Binary>, Nullable<Binary>)>::new(&statements.completing.find, mine());
-    let found: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = transaction.session.load(WHAT, find).await?;
+    let found: Vec<Found> = transaction.session.load(WHAT, find).await?;
     if found.len() != seqs.len() {
         return Ok(Fenced::Lost);
     }
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
-    let identity = |(source, id): (Option<Vec<u8>>, Option<Vec<u8>>)| Identity::new(text(source?)?, text(id?)?).ok();
+    let identity = |(source, id): Found| Identity::new(text(source?)?, text(id?)?).ok();
     let mut processed: Vec<Identity> = found.into_iter().filter_map(identity).collect();
     processed.sort_unstable();
     processed.dedup();
