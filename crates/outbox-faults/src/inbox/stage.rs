@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::{RngExt as _, rngs::StdRng};
 use tokio::runtime::Runtime;
 use xtask::interrupt;
@@ -128,9 +128,11 @@ impl<'a> Stage<'a> {
 
     fn victim(&mut self, rng: &mut StdRng) -> Result<usize> {
         self.fleet.look()?;
+        while self.fleet.running().is_empty() {
+            self.quiet(LOOK_INTERVAL)?; // every pause ends by itself
+        }
         let running = self.fleet.running();
-        let chosen = if running.is_empty() { None } else { running.get(rng.random_range(0..running.len())) };
-        chosen.copied().context("every consumer is paused")
+        Ok(running[rng.random_range(0..running.len())])
     }
 
     fn lag(&self) -> Result<i64> {

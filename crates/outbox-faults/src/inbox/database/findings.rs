@@ -44,8 +44,9 @@ const QUESTIONS: [(&str, &str); 11] = [
     ("a key that is still parked", "SELECT concat('one by ', p.reason) AS what FROM inbox_parked_keys p"),
     (
         "without a dedup row that says processed",
-        "SELECT e.id AS what FROM expected e LEFT JOIN inbox_messages m ON m.id = e.id AND m.status = 'processed' \
-         WHERE m.id IS NULL",
+        // by its whole key, which is the only index that it has
+        "SELECT e.id AS what FROM expected e LEFT JOIN inbox_messages m ON m.consumer = 'fault-run-consumer' \
+         AND m.source = '/fault-run' AND m.id = e.id AND m.status = 'processed' WHERE m.id IS NULL",
     ),
     (
         "a dedup row too many",
