@@ -26,6 +26,8 @@ const WORKERS: usize = 3;
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Between two heartbeats: how soon a consumer hears of a rebalance.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// After twice as long RabbitMQ gives the queues of a consumer that is paused to another: long before it goes on.
+const AMQP_HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long the server lets a transaction wait for a consumer that is paused: longer than handlers do nothing, shorter than a pause.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -52,7 +54,7 @@ async fn consume(options: &ConsumerOptions) -> Result<()> {
 
 fn source(broker: &str) -> Result<Arc<dyn Source>> {
     if broker.starts_with("amqp:") {
-        return Ok(Arc::new(AmqpSource::new(broker, producer::queues())?));
+        return Ok(Arc::new(AmqpSource::builder(broker, producer::queues()).heartbeat(AMQP_HEARTBEAT).build()?));
     }
     let ms = |time: Duration| time.as_millis().to_string();
     let source = KafkaSource::builder(broker, [producer::TOPIC])
