@@ -92,6 +92,7 @@
 //! | typed events and plain messages to append | [`Event`], [`NewMessage`], [`Limits`] |
 //! | the relay, its configuration, statistics and health | [`Relay`], [`RelayConfig`], [`RelayHandle`] |
 //! | a consumer that applies each message once | `Inbox`, `InboxConfig`, `Delivery` and the module `inbox`, with the feature |
+//! | dead letters and parked keys, for operators | [`Storage::admin`], [`ports::Admin`]; of an inbox `inbox::ports::InboxAdmin` |
 //! | a database or a broker of your own | [`ports`]: implement them, run `outbox-testkit` |
 //! | names of the tables and their SQL | `Tables` and `migrations`, with any database feature |
 //!
