@@ -42,7 +42,8 @@ pub struct InboxConfig {
     pub claim_lease: Duration,
     /// The longest wait between two looks for held messages that others have put aside. Default 1 s; 1 ms to 1 h.
     pub polling_interval: Duration,
-    /// How far back identities are remembered. Default 7 days; `None`: for ever.
+    /// How far back identities of processed messages are remembered; those of held messages and dead letters stay as long as they. Default 7 days;
+    /// `None`: for ever.
     pub retention: Option<Duration>,
     /// Between two purges. Default 60 s; 10 ms to 1 day.
     pub purge_interval: Duration,

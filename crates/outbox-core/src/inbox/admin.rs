@@ -40,7 +40,8 @@ pub trait InboxAdmin: Send + Sync {
     /// A [`StorageError`].
     async fn replay(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError>;
 
-    /// Deletes a dead letter for good. Its dedup row stays `dead`. A key that it parked goes on, as by [`unpark`](Self::unpark). `false`: there is no such dead letter.
+    /// Deletes a dead letter for good. Its dedup row becomes `processed` now, by the database's clock: a copy of the message is a duplicate until
+    /// the row is purged. A key that it parked goes on, as by [`unpark`](Self::unpark). `false`: there is no such dead letter.
     ///
     /// # Errors
     ///

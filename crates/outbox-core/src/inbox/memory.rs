@@ -40,9 +40,10 @@ pub trait InboxMemory: Send + Sync {
     /// A [`StorageError`].
     async fn now(&self) -> Result<OffsetDateTime, StorageError>;
 
-    /// Removes up to `limit` dedup rows that became `processed` or `dead` before `horizon`, never `held` ones; returns how many. The horizon is
-    /// *committed* first, so that whoever misses a removed row sees it ([`Admission::horizon`](super::Admission::horizon)); a stored
-    /// horizon never goes back.
+    /// Removes up to `limit` dedup rows that became `processed` before `horizon`, the oldest first; returns how many. Rows that are `held` or
+    /// `dead` stay as long as the message or the dead letter that they stand for, however old they are: a copy must not be taken for new
+    /// while the message can still be processed. The horizon is *committed* first, so that whoever misses a removed row sees it
+    /// ([`Admission::horizon`](super::Admission::horizon)); a stored horizon never goes back.
     ///
     /// # Errors
     ///

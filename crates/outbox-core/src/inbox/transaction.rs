@@ -104,7 +104,7 @@ pub struct Admission {
 pub enum Standing {
     /// Not seen before: its dedup row is this transaction's.
     New,
-    /// Its effects are committed.
+    /// Its effects are committed, or an operator has discarded it.
     Processed,
     /// The database holds it, to be processed later.
     Held,

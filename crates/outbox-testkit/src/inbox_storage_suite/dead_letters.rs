@@ -1,6 +1,6 @@
 //! What operators do with dead letters.
 
-use outbox_core::inbox::{Fate, InboxDeadReason, InboxStorage, ParkedBy, Standing};
+use outbox_core::inbox::{Aside, Fate, InboxDeadReason, InboxStorage, ParkedBy, Standing};
 
 use super::cases;
 use super::completing::complete;
@@ -12,7 +12,8 @@ pub(super) fn cases<S: InboxStorage>() -> Vec<Case<Subject<S>>> {
         a_replayed_message_goes_before_its_held_followers,
         a_replayed_message_is_no_longer_dead_and_starts_with_no_attempts,
         a_replayed_message_of_a_free_key_parks_it_until_it_is_processed,
-        a_discarded_message_stays_dead_and_its_key_goes_on,
+        a_discarded_message_is_taken_for_processed_and_its_key_goes_on,
+        a_dead_letter_without_an_identity_can_be_discarded,
         discarding_leaves_a_key_alone_that_an_operator_parked,
         replaying_and_discarding_what_is_not_there_is_false,
         dead_letters_are_listed_a_page_at_a_time_for_each_consumer,
@@ -54,16 +55,25 @@ async fn a_replayed_message_of_a_free_key_parks_it_until_it_is_processed<S: Inbo
     assert!(!subject.is_parked("a").await);
 }
 
-async fn a_discarded_message_stays_dead_and_its_key_goes_on<S: InboxStorage>(subject: &Subject<S>) {
+async fn a_discarded_message_is_taken_for_processed_and_its_key_goes_on<S: InboxStorage>(subject: &Subject<S>) {
     subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", Some("b"), dead(REASON, true))]).await;
     subject.put_aside(&[aside("3", Some("a"), Fate::Waiting)]).await;
     for letter in subject.dead_letters().await {
         assert!(subject.admin().discard(&subject.consumer, letter.seq).await.expect("discard"));
     }
     assert!(subject.dead_letters().await.is_empty());
-    assert_eq!(subject.standing("1").await, Standing::Dead);
+    assert_eq!(subject.standing("1").await, Standing::Processed);
+    assert_eq!(subject.standing("2").await, Standing::Processed);
     assert_eq!(subject.claimable().await, ["3"]);
     assert!(!subject.is_parked("b").await, "nothing of it is held");
+}
+
+async fn a_dead_letter_without_an_identity_can_be_discarded<S: InboxStorage>(subject: &Subject<S>) {
+    let letter = Aside { identity: None, ..aside("1", None, dead(REASON, false)) };
+    subject.put_aside(&[letter]).await;
+    let seq = subject.dead_letters().await[0].seq;
+    assert!(subject.admin().discard(&subject.consumer, seq).await.expect("discard"));
+    assert!(subject.dead_letters().await.is_empty());
 }
 
 async fn discarding_leaves_a_key_alone_that_an_operator_parked<S: InboxStorage>(subject: &Subject<S>) {

@@ -14,6 +14,8 @@ pub(super) fn cases<S: InboxStorage>() -> Vec<Case<Subject<S>>> {
         the_clock_is_the_database_s,
         a_purge_removes_old_identities_in_bounded_batches,
         a_purge_leaves_young_held_and_other_consumers_identities,
+        a_dead_letter_s_identity_is_known_as_long_as_its_letter_stays,
+        a_discarded_message_s_identity_is_purged_by_the_age_of_the_discard,
         a_horizon_is_told_to_every_later_admission_and_never_goes_back,
     ]
 }
@@ -48,7 +50,6 @@ async fn the_clock_is_the_database_s<S: InboxStorage>(subject: &Subject<S>) {
 async fn a_purge_removes_old_identities_in_bounded_batches<S: InboxStorage>(subject: &Subject<S>) {
     let names: Vec<String> = (0..25).map(|n| n.to_string()).collect();
     subject.process(&names.iter().map(|id| candidate(id, None)).collect::<Vec<_>>()).await;
-    subject.put_aside(&[aside("dead", None, dead(InboxDeadReason::UnknownType, false))]).await;
     fixture("age", subject.database.age(Duration::days(8)).await);
     let horizon = subject.memory().now().await.expect("now") - Duration::days(7);
     let mut removed = Vec::new();
@@ -59,10 +60,9 @@ async fn a_purge_removes_old_identities_in_bounded_batches<S: InboxStorage>(subj
         }
         removed.push(count);
     }
-    assert_eq!(removed.iter().sum::<usize>(), 26);
+    assert_eq!(removed.iter().sum::<usize>(), 25);
     assert!(removed.iter().all(|count| *count <= 10), "{removed:?}");
     assert_eq!(subject.standing("7").await, Standing::New);
-    assert_eq!(subject.dead_letters().await.len(), 1, "a dead letter is kept, whatever becomes of its identity");
 }
 
 async fn a_purge_leaves_young_held_and_other_consumers_identities<S: InboxStorage>(subject: &Subject<S>) {
@@ -77,6 +77,30 @@ async fn a_purge_leaves_young_held_and_other_consumers_identities<S: InboxStorag
     assert_eq!(subject.standing("held").await, Standing::Held);
 }
 
+async fn a_dead_letter_s_identity_is_known_as_long_as_its_letter_stays<S: InboxStorage>(subject: &Subject<S>) {
+    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", None, dead(REASON, false))]).await;
+    assert_eq!(purge_after_a_week(subject).await, 0);
+    assert_eq!((subject.standing("1").await, subject.standing("2").await), (Standing::Dead, Standing::Dead));
+    for letter in subject.dead_letters().await {
+        assert!(subject.admin().replay(&subject.consumer, letter.seq).await.expect("replay"));
+    }
+    assert_eq!(purge_after_a_week(subject).await, 0);
+    assert_eq!((subject.standing("1").await, subject.standing("2").await), (Standing::Held, Standing::Held));
+}
+
+async fn a_discarded_message_s_identity_is_purged_by_the_age_of_the_discard<S: InboxStorage>(subject: &Subject<S>) {
+    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", None, dead(REASON, false))]).await;
+    fixture("age", subject.database.age(Duration::days(8)).await);
+    for letter in subject.dead_letters().await {
+        assert!(subject.admin().discard(&subject.consumer, letter.seq).await.expect("discard"));
+    }
+    let horizon = subject.memory().now().await.expect("now") - Duration::days(7);
+    assert_eq!(subject.memory().purge(&subject.consumer, horizon, 100).await.expect("purge"), 0);
+    assert_eq!((subject.standing("1").await, subject.standing("2").await), (Standing::Processed, Standing::Processed));
+    assert_eq!(purge_after_a_week(subject).await, 2);
+    assert_eq!((subject.standing("1").await, subject.standing("2").await), (Standing::New, Standing::New));
+}
+
 async fn a_horizon_is_told_to_every_later_admission_and_never_goes_back<S: InboxStorage>(subject: &Subject<S>) {
     assert_eq!(subject.look(&[candidate("1", None)]).await.horizon, None);
     let now = subject.memory().now().await.expect("now");
@@ -87,6 +111,15 @@ async fn a_horizon_is_told_to_every_later_admission_and_never_goes_back<S: Inbox
     assert!((told - horizon).abs() < Duration::milliseconds(2), "{told} is not {horizon}");
     subject.memory().purge(&subject.consumer, now - Duration::days(6), 1).await.expect("purge");
     assert!(subject.look(&[candidate("1", None)]).await.horizon.is_some_and(|later| later > told));
+}
+
+const REASON: InboxDeadReason = InboxDeadReason::AttemptsExhausted;
+
+/// Makes every identity eight days older, and purges what is older than seven.
+async fn purge_after_a_week<S: InboxStorage>(subject: &Subject<S>) -> usize {
+    fixture("age", subject.database.age(Duration::days(8)).await);
+    let horizon = subject.memory().now().await.expect("now") - Duration::days(7);
+    subject.memory().purge(&subject.consumer, horizon, 100).await.expect("purge")
 }
 
 fn at(stream: &str, number: i32, position: i64) -> RememberedPosition {

@@ -6,8 +6,9 @@
 --
 -- Texts that are compared are bytes: the one binary collation that both servers have ignores trailing spaces. Times are UTC.
 
--- Identities that were seen. A row is inserted in the transaction that processes its message, and purged by age. The token names the
--- transaction that inserted the row: the server's counts do not tell a row that was inserted from one that was there.
+-- Identities that were seen. A row is inserted in the transaction that processes its message, and purged by age once it is processed:
+-- what is held or dead stays known. The token names the transaction that inserted the row: the server's counts do not tell a row that was
+-- inserted from one that was there.
 CREATE TABLE IF NOT EXISTS {{messages}} (
     consumer varbinary(255) NOT NULL,
     source varbinary(255) NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE IF NOT EXISTS {{messages}} (
     processed_at datetime(6) NOT NULL DEFAULT (utc_timestamp(6)),
     token binary(16),
     PRIMARY KEY (consumer, source, id),
-    -- What a purge removes, oldest first.
+    -- What a purge removes, oldest first: the range of the processed ones holds nothing that is held or dead.
     KEY {{prefix}}messages_purge (consumer, status, processed_at),
     CONSTRAINT {{prefix}}messages_status CHECK (status IN ('processed', 'held', 'dead'))
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -1,6 +1,7 @@
 -- The inbox: what a consumer has processed, and what it keeps until it is. Nothing but the inbox writes here.
 
--- Identities that were seen. A row is inserted in the transaction that processes its message, and purged by age.
+-- Identities that were seen. A row is inserted in the transaction that processes its message, and purged by age
+-- once it is processed: what is held or dead stays known.
 CREATE TABLE {{messages}} (
     consumer text COLLATE "C" NOT NULL,
     source text COLLATE "C" NOT NULL,
@@ -20,7 +21,7 @@ CREATE TABLE {{messages}} (
 );
 
 -- What a purge removes, oldest first.
-CREATE INDEX {{prefix}}messages_purge ON {{messages}} (consumer, processed_at) WHERE status <> 'held';
+CREATE INDEX {{prefix}}messages_purge ON {{messages}} (consumer, processed_at) WHERE status = 'processed';
 
 -- Numbers of held messages and dead letters: a replayed one keeps its own.
 CREATE SEQUENCE {{held_seq}} AS bigint CACHE 1 NO CYCLE;

@@ -1,7 +1,8 @@
 -- The inbox: what a consumer has processed, and what it keeps until it is. Nothing but the inbox writes here.
 -- Times are microseconds since 1970-01-01 UTC. Texts and blobs compare by their bytes (BINARY, SQLite's default).
 
--- Identities that were seen. A row is inserted in the transaction that processes its message, and purged by age.
+-- Identities that were seen. A row is inserted in the transaction that processes its message, and purged by age
+-- once it is processed: what is held or dead stays known.
 CREATE TABLE {{messages}} (
     consumer TEXT NOT NULL,
     source TEXT NOT NULL,
@@ -14,7 +15,7 @@ CREATE TABLE {{messages}} (
 ) WITHOUT ROWID;
 
 -- What a purge removes, oldest first.
-CREATE INDEX "{{prefix}}messages_purge" ON {{messages}} (consumer, processed_at) WHERE status <> 'held';
+CREATE INDEX "{{prefix}}messages_purge" ON {{messages}} (consumer, processed_at) WHERE status = 'processed';
 
 -- The last number of held messages and dead letters: a replayed one keeps its own.
 CREATE TABLE {{held_seq}} (

@@ -68,11 +68,20 @@ impl MysqlInboxAdmin {
             return Ok(false);
         };
         let parks = ordering_key(found, 2).filter(|_| number(found, 3) == Some(1));
+        if let Some(identity) = identity(found, 0) {
+            // from now on it ages
+            let settle = set_message(&self.tables, &name, &identity, Status::Processed);
+            work.run(settle.trim_end_matches("; ")).await?;
+        }
         let remove = self.tables.render(&format!("DELETE d FROM {{{{dead_letters}}}} AS d WHERE {letter}"));
         let Some(key) = parks else {
             let sets = work.run(&remove).await?;
+            if sets.iter().all(|set| set.matched == 0) {
+                work.roll_back().await; // somebody else replayed or discarded it meanwhile
+                return Ok(false);
+            }
             work.commit().await?;
-            return Ok(sets.iter().any(|set| set.matched > 0));
+            return Ok(true);
         };
         // the key before the letter, as everybody does; and then who else parks it
         let (prefix, literal) = (self.tables.prefix(), bytes_literal(key.as_bytes()));
@@ -84,14 +93,17 @@ impl MysqlInboxAdmin {
         let [reason, held, others, removed] =
             <[_; 4]>::try_from(sets).map_err(|_| crate::mysql::error::unexpected_reply(WHAT))?;
         let others_park = !others.rows.is_empty();
-        let removed = removed.matched > 0;
-        let state = KeyState::read(WHAT, &[reason, held])?;
-        if removed && !others_park {
-            self.go_on(work, &name, &key, state, ParkedBy::DeadLetter).await?;
-        } else {
-            work.commit().await?;
+        if removed.matched == 0 {
+            work.roll_back().await; // somebody else replayed or discarded it meanwhile
+            return Ok(false);
         }
-        Ok(removed)
+        let state = KeyState::read(WHAT, &[reason, held])?;
+        if others_park {
+            work.commit().await?;
+        } else {
+            self.go_on(work, &name, &key, state, ParkedBy::DeadLetter).await?;
+        }
+        Ok(true)
     }
 
     async fn park_once(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {

@@ -30,14 +30,12 @@ impl MysqlInboxMemory {
     async fn purge_once(&self, consumer: &Consumer, before: &str, limit: usize) -> Result<usize, StorageError> {
         const WHAT: &str = "purge identities";
         let (name, prefix) = (name_of(consumer), self.tables.prefix());
-        let old = |status: &str| {
-            format!(
-                "(SELECT m.source, m.id FROM {{{{messages}}}} AS m FORCE INDEX ({prefix}messages_purge) WHERE m.consumer = {name} \
-                 AND m.status = '{status}' AND m.processed_at < {before} ORDER BY m.processed_at LIMIT {limit})"
-            )
-        };
-        let text = format!("{} UNION ALL {} LIMIT {limit}", old("processed"), old("dead"));
-        let sets = self.pool.run(WHAT, &self.tables.render(&text)).await?;
+        let is_old = format!("m.status = 'processed' AND m.processed_at < {before}");
+        let old = self.tables.render(&format!(
+            "SELECT m.source, m.id FROM {{{{messages}}}} AS m FORCE INDEX ({prefix}messages_purge) WHERE m.consumer = {name} \
+             AND {is_old} ORDER BY m.processed_at LIMIT {limit}"
+        ));
+        let sets = self.pool.run(WHAT, &old).await?;
         let mut found: Vec<_> = sets.into_iter().flat_map(|set| set.rows).filter_map(|row| identity(&row, 0)).collect();
         if found.is_empty() {
             return Ok(0);
@@ -50,15 +48,14 @@ impl MysqlInboxMemory {
                 table(IDENTITIES, json)
             )
         };
-        let still_old = format!("m.status <> 'held' AND m.processed_at < {before}");
         let json = identities(found.iter().map(|identity| (identity, "")));
         let lock =
-            self.tables.render(&format!("SELECT v.n FROM {} WHERE {still_old} FOR UPDATE SKIP LOCKED", joined(&json)));
+            self.tables.render(&format!("SELECT v.n FROM {} WHERE {is_old} FOR UPDATE SKIP LOCKED", joined(&json)));
         let (mut work, sets) = Work::begin(&self.pool, WHAT, &lock).await?;
         let places = sets.iter().flat_map(|set| &set.rows).map(|row| big(row, 0));
         let locked = places.filter_map(|place| found.get(usize::try_from(place).ok()?.checked_sub(1)?));
         let json = identities(locked.map(|identity| (identity, "")));
-        let remove = self.tables.render(&format!("DELETE m FROM {} WHERE {still_old}", joined(&json)));
+        let remove = self.tables.render(&format!("DELETE m FROM {} WHERE {is_old}", joined(&json)));
         let removed = work.run(&remove).await?.first().map_or(0, |set| set.matched);
         work.commit().await?;
         Ok(usize::try_from(removed).unwrap_or(0))

@@ -150,7 +150,16 @@ impl InboxAdmin for PostgresInboxAdmin {
         let mut session = self.begin(WHAT).await?;
         let find = Sql::<_, Found>::new(&self.find, (name(), bind::<BigInt, _>(seq)));
         let found: Vec<(Option<String>, Option<String>, Option<Vec<u8>>)> = session.load(WHAT, find).await?;
-        if let Some((_, _, Some(key))) = found.into_iter().next() {
+        let Some((source, id, key)) = found.into_iter().next() else {
+            session.roll_back().await;
+            return Ok(false);
+        };
+        if let (Some(source), Some(id)) = (source, id) {
+            // from now on it ages
+            let binds = (name(), bind::<Text, _>(source), bind::<Text, _>(id), bind::<Text, _>("processed"));
+            let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.set_message, binds)).await?;
+        }
+        if let Some(key) = key {
             // the key before the letter, as everybody does
             let lock = Sql::<_, Text>::new(&self.unpark.lock, (name(), bind::<Binary, _>(key)));
             let _: Vec<String> = session.load(WHAT, lock).await?;
@@ -159,7 +168,7 @@ impl InboxAdmin for PostgresInboxAdmin {
         let discarded: Vec<Option<Vec<u8>>> =
             session.load(WHAT, Sql::<_, Nullable<Binary>>::new(&self.discard, binds)).await?;
         let Some(key) = discarded.into_iter().next() else {
-            session.roll_back().await;
+            session.roll_back().await; // somebody else replayed or discarded it meanwhile
             return Ok(false);
         };
         if let Some(key) = key {

@@ -53,7 +53,7 @@ const HORIZON: &str = "INSERT INTO {{horizons}} AS known (consumer, horizon) VAL
 
 /// Point look-ups after a short range: a row that somebody else is at is left for later.
 const PURGE: &str = "WITH old AS MATERIALIZED (SELECT m.source, m.id FROM {{messages}} AS m WHERE m.consumer = $1 \
-    AND m.status <> 'held' AND m.processed_at < $2 ORDER BY m.processed_at LIMIT $3 FOR UPDATE SKIP LOCKED), \
+    AND m.status = 'processed' AND m.processed_at < $2 ORDER BY m.processed_at LIMIT $3 FOR UPDATE SKIP LOCKED), \
     gone AS (DELETE FROM {{messages}} AS m USING old WHERE m.consumer = $1 AND m.source = old.source AND m.id = old.id RETURNING 1) \
     SELECT count(*) FROM gone";
 

@@ -88,7 +88,11 @@ impl Statements {
     }
 
     fn discard(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, seq: i64) -> QueryResult<bool> {
-        let Some((_, _, key)) = self.find(sqlite, consumer, seq)? else { return Ok(false) };
+        let Some((source, id, key)) = self.find(sqlite, consumer, seq)? else { return Ok(false) };
+        if let (Some(source), Some(id)) = (source, id) {
+            // from now on it ages
+            self.common.set_message(sqlite, consumer, &source, &id, Status::Processed)?;
+        }
         if let Some(key) = &key {
             let (name, of_key) = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key.as_slice()));
             let frees = Sql::<_, Bool>::new(&self.frees_key, (name, bind::<BigInt, _>(seq), of_key));

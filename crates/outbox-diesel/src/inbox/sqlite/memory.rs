@@ -55,7 +55,7 @@ const HORIZON: &str = "INSERT INTO {{horizons}} AS known (consumer, horizon) VAL
 
 /// Point look-ups after a short range.
 const PURGE: &str = "DELETE FROM {{messages}} WHERE (consumer, source, id) IN (SELECT consumer, source, id FROM {{messages}} \
-    WHERE consumer = ?1 AND status <> 'held' AND processed_at < ?2 ORDER BY processed_at LIMIT ?3)";
+    WHERE consumer = ?1 AND status = 'processed' AND processed_at < ?2 ORDER BY processed_at LIMIT ?3)";
 
 #[async_trait]
 impl InboxMemory for SqliteInboxMemory {

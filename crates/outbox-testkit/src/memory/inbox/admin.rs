@@ -43,8 +43,15 @@ impl InboxAdmin for MemoryInbox {
 
     async fn discard(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
         let Some((row, open)) = self.lock_letter(consumer, seq).await? else { return Ok(false) };
-        if self.available()?.tables.dead_letters.remove(&seq).is_none() {
-            return Ok(false);
+        {
+            let mut state = self.available()?;
+            if state.tables.dead_letters.remove(&seq).is_none() {
+                return Ok(false);
+            }
+            let processed = MessageRow { standing: Standing::Processed, processed_at: state.clock.now() };
+            if let Some(identity) = &row.identity {
+                state.tables.messages.insert((consumer.clone(), identity.clone()), processed);
+            }
         }
         drop(open);
         if let Some(key) = &row.key {

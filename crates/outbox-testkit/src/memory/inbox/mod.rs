@@ -33,6 +33,7 @@ use tables::Tables;
 pub struct MemoryInbox {
     shared: Arc<Shared>,
     commits_unverified: bool,
+    forgets_dead_letters: bool,
 }
 
 #[derive(Debug)]
@@ -56,13 +57,18 @@ impl MemoryInbox {
         let state =
             State { clock: Clock::new(), tables: Tables::default(), locks: Locks::default(), unavailable: false };
         let shared = Shared { state: Mutex::new(state), unlocked: Notify::new() };
-        Self { shared: Arc::new(shared), commits_unverified: false }
+        Self { shared: Arc::new(shared), commits_unverified: false, forgets_dead_letters: false }
     }
 
     /// The same database through an adapter that commits whatever is left of a transaction that a deadlock has ended, as a storage would
     /// that does not read its rows back. Only to show what that does.
     pub fn that_commits_unverified(&self) -> Self {
-        Self { shared: self.shared.clone(), commits_unverified: true }
+        Self { commits_unverified: true, ..self.clone() }
+    }
+
+    /// The same database through an adapter whose purge removes identities of dead letters that are still there. Only to show what that does.
+    pub fn that_forgets_dead_letters(&self) -> Self {
+        Self { forgets_dead_letters: true, ..self.clone() }
     }
 
     /// What handlers wrote ([`MemoryConnection::write`]), in the order of the commits.

@@ -38,9 +38,15 @@ impl InboxMemory for MemoryInbox {
         let known = state.tables.horizons.entry(consumer.clone()).or_insert(horizon);
         *known = (*known).max(horizon);
         let is_old = |(row, message): &(&(Consumer, Identity), &super::tables::MessageRow)| {
-            row.0 == *consumer && message.standing != Standing::Held && message.processed_at < horizon
+            let is_settled = match message.standing {
+                Standing::Dead => self.forgets_dead_letters,
+                standing => standing == Standing::Processed,
+            };
+            row.0 == *consumer && is_settled && message.processed_at < horizon
         };
-        let old: Vec<_> = state.tables.messages.iter().filter(is_old).map(|(row, _)| row.clone()).collect();
+        let mut old: Vec<_> = state.tables.messages.iter().filter(is_old).collect();
+        old.sort_by_key(|(_, message)| message.processed_at);
+        let old: Vec<_> = old.into_iter().map(|(row, _)| row.clone()).collect();
         let free = |row: &&(Consumer, Identity)| !state.locks.is_locked(&Row::Message(row.0.clone(), row.1.clone()));
         let old: Vec<_> = old.iter().filter(free).take(limit).cloned().collect();
         for row in &old {
