@@ -7,7 +7,7 @@ const PREFIX_VARIABLE: &str = "OUTBOX__TABLE_PREFIX";
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Tables")]
 pub(crate) struct TableArgs {
-    /// Schema of the outbox tables (PostgreSQL only) [default: found by the search path]
+    /// Schema of the tables (PostgreSQL only) [default: found by the search path]
     #[arg(long, env = "OUTBOX__SCHEMA", value_name = "NAME")]
     schema: Option<String>,
 

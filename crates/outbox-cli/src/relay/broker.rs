@@ -18,15 +18,15 @@ use crate::{
 /// One broker, and what belongs to it.
 #[derive(Args, Debug)]
 pub(super) struct BrokerArgs {
+    /// The CloudEvents source of all messages: says which service they come from
+    #[arg(long, value_name = "URI", env = "OUTBOX__SOURCE")]
+    source: Option<String>,
+
     #[command(flatten)]
     kafka: KafkaArgs,
 
     #[command(flatten)]
     rabbitmq: RabbitMqArgs,
-
-    /// The CloudEvents source of all messages: says which service they come from
-    #[arg(long, value_name = "URI", env = "OUTBOX__SOURCE")]
-    source: Option<String>,
 }
 
 #[derive(Args, Debug)]

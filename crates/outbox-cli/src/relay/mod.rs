@@ -30,9 +30,6 @@ pub(crate) struct RelayCommand {
     #[arg(long, value_name = "URL", env = "OUTBOX__DATABASE", hide_env_values = true)]
     database: String,
 
-    #[command(flatten)]
-    broker: BrokerArgs,
-
     /// Also wake up by PostgreSQL's NOTIFY, which appends must send (`PostgresOutbox::with_notify`)
     #[arg(long, env = "OUTBOX__LISTEN")]
     listen: bool,
@@ -48,6 +45,9 @@ pub(crate) struct RelayCommand {
     /// Time between two progress lines
     #[arg(long, value_name = "TIME", env = "OUTBOX__PROGRESS_INTERVAL", default_value = "5s", value_parser = duration)]
     progress_interval: Duration,
+
+    #[command(flatten)]
+    broker: BrokerArgs,
 
     #[command(flatten)]
     tables: TableArgs,
