@@ -295,7 +295,7 @@ impl Progress {
     fn deliver(&mut self, message: &Incoming, acknowledging: Acknowledging) -> Option<Incoming> {
         let index = self.next;
         self.next += 1;
-        if self.acknowledged.contains(&index) {
+        if index < self.low || self.acknowledged.contains(&index) {
             return None;
         }
         let redelivered = index < self.delivered_once && acknowledging == Acknowledging::Individual;
