@@ -7,7 +7,6 @@ mod database;
 mod dropped;
 mod ended;
 mod engine;
-mod losing;
 mod migrations;
 mod refused_servers;
 mod roles;

@@ -4,7 +4,6 @@ mod dead_letters;
 mod durable;
 mod failing;
 mod hostile;
-mod losing;
 mod partitions;
 mod retention;
 mod sequences;

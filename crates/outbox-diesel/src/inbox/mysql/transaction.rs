@@ -86,10 +86,6 @@ impl InboxTransaction for MysqlInboxTransaction {
         committing::commit(self).await
     }
 
-    async fn answers(&mut self) -> bool {
-        self.session.answers().await
-    }
-
     async fn rollback(self) {
         self.session.roll_back().await;
     }

@@ -81,7 +81,6 @@ impl InboxTransaction for MemoryInboxTransaction {
     }
 
     async fn put_aside(&mut self, messages: &[Aside]) -> Result<(), StorageError> {
-        self.connection.connected()?;
         let keys: BTreeSet<_> =
             messages.iter().filter(|aside| parks(&aside.fate)).filter_map(|m| m.key.clone()).collect();
         for key in keys {
@@ -157,7 +156,6 @@ impl InboxTransaction for MemoryInboxTransaction {
 
     async fn commit(mut self) -> Result<Committed, StorageError> {
         let connection = &mut self.connection;
-        connection.connected()?;
         let mut state = connection.open.database.available()?;
         if connection.is_ruined && !connection.open.database.commits_unverified {
             return Ok(Committed::Broken);
@@ -167,10 +165,6 @@ impl InboxTransaction for MemoryInboxTransaction {
             state.tables.apply(&connection.consumer, change, now);
         }
         Ok(Committed::Done)
-    }
-
-    async fn answers(&mut self) -> bool {
-        self.connection.connected().is_ok()
     }
 
     async fn rollback(self) {}
