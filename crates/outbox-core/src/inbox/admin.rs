@@ -32,8 +32,8 @@ pub trait InboxAdmin: Send + Sync {
         limit: usize,
     ) -> Result<Vec<InboxDeadLetter>, StorageError>;
 
-    /// Holds a dead letter again (`waiting`, no attempts, due at once, dedup row `held`); its key is parked as
-    /// [`ParkedBy::Held`], whatever parked it before. `false`: there is no such dead letter.
+    /// Holds a dead letter again (`waiting`, no attempts, due at once, dedup row `held`). Its key is parked as [`ParkedBy::Held`] from then on,
+    /// unless an operator or another dead letter parks it: then the message waits for those too. `false`: there is no such dead letter.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ pub trait InboxAdmin: Send + Sync {
     async fn replay(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError>;
 
     /// Deletes a dead letter for good. Its dedup row becomes `processed` now, by the database's clock: a copy of the message is a duplicate until
-    /// the row is purged. A key that it parked goes on, as by [`unpark`](Self::unpark). `false`: there is no such dead letter.
+    /// the row is purged. A key that it parked goes on, unless an operator or another dead letter parks it. `false`: there is no such dead letter.
     ///
     /// # Errors
     ///
@@ -67,13 +67,18 @@ pub trait InboxAdmin: Send + Sync {
     /// A [`StorageError`].
     async fn park(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError>;
 
-    /// Lets a key go on that an operator or a dead letter parked: what is held of it is processed first, in order ([`ParkedBy::Held`]); with
-    /// nothing held it is no longer parked. `false`: neither had parked it.
+    /// Takes a reason back for which a key is parked, as [`parked_keys`](Self::parked_keys) tells it. With [`ParkedBy::Operator`], the operator's own: a dead
+    /// letter that parks the key too keeps it, as [`ParkedBy::DeadLetter`]. With [`ParkedBy::DeadLetter`], that of all its dead letters, which stay: what
+    /// follows passes them. Without another reason what is held of the key is processed first, in order ([`ParkedBy::Held`]); with nothing held it is no
+    /// longer parked.
+    ///
+    /// `false`: the key is not parked for this reason (any more), and nothing has changed. So a dead letter that came since the operator looked
+    /// is never passed by mistake. It is always `false` with [`ParkedBy::Held`]: such a key goes on by itself.
     ///
     /// # Errors
     ///
     /// A [`StorageError`].
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError>;
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError>;
 }
 
 /// A dead letter of the inbox, with the message as it came.
@@ -108,7 +113,7 @@ pub struct InboxParkedKey {
     pub parked_at: OffsetDateTime,
 }
 
-/// Why a key is parked. A stronger reason replaces a weaker one, in this order.
+/// Why a key is parked: the strongest of its reasons, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ParkedBy {
     /// Messages of it are held and will be processed.

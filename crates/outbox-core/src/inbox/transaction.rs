@@ -74,6 +74,12 @@ pub trait InboxTransaction: Send {
     /// A [`StorageError`]: `Conflict` says that nothing was committed; after any other the transaction may have committed.
     async fn commit(self) -> Result<Committed, StorageError>;
 
+    /// Whether the connection still answers, also inside a transaction that can do nothing more. The engine asks after a handler has failed: when it does
+    /// not, the database is blamed and not the message. A storage without a connection that could be lost answers `true`.
+    ///
+    /// It may be called after a handler has panicked; the transaction is then dropped, whatever the answer.
+    async fn answers(&mut self) -> bool;
+
     /// Rolls back, and gives the connection back to the pool when that succeeded. Only for a transaction none of whose futures was dropped.
     async fn rollback(self);
 }

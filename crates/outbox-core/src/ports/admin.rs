@@ -50,7 +50,7 @@ pub trait Admin: Send + Sync {
     /// A [`StorageError`].
     async fn park(&self, aggregate_type: &str, aggregate_id: &str) -> Result<bool, StorageError>;
 
-    /// Lets a parked key go on, in order. `false`: it was not parked.
+    /// Lets a parked key go on, in order, whoever or whatever parked it: its messages pass a dead letter that it waits for. `false`: it was not parked.
     ///
     /// # Errors
     ///

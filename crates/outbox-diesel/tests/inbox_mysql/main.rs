@@ -7,6 +7,7 @@ mod database;
 mod dropped;
 mod ended;
 mod engine;
+mod losing;
 mod migrations;
 mod refused_servers;
 mod roles;

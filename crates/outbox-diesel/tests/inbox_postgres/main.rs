@@ -7,6 +7,7 @@ mod consumers;
 mod database;
 mod dropped;
 mod engine;
+mod losing;
 mod migrations;
 mod refused_servers;
 mod roles;

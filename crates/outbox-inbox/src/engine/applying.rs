@@ -13,6 +13,9 @@ use crate::{Delivery, UnknownTypes};
 /// Conflicts that one message may meet alone before they count as a failure: a handler that always deadlocks must not spin for ever.
 pub(super) const MAX_CONFLICTS: u32 = 20;
 
+/// Connections that one message may lose alone before that counts as a failure: what breaks every connection must not block its key for ever.
+pub(super) const MAX_LOSSES: u32 = 3;
+
 /// What became of a delivery in a transaction.
 pub(super) enum Applied {
     Done,
@@ -29,8 +32,10 @@ pub(super) enum Applied {
 pub(super) enum Trouble {
     /// The handler returned an error: the transaction can be rolled back in order.
     Failed(Failure),
-    /// The handler panicked or did not end: its connection is of no use.
-    Abandoned(String),
+    /// The handler panicked: its connection serves no one else.
+    Panicked(String),
+    /// The handler did not end: its connection is in the middle of something.
+    Hung(String),
 }
 
 impl Trouble {
@@ -41,7 +46,7 @@ impl Trouble {
                 let causes = std::iter::successors(error.source(), |cause| cause.source());
                 causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
             }
-            Self::Abandoned(text) => text.clone(),
+            Self::Panicked(text) | Self::Hung(text) => text.clone(),
         }
     }
 }
@@ -67,10 +72,10 @@ pub(super) async fn apply<S: InboxStorage>(
         Ok(Ok(Called::Done)) => Applied::Done,
         Ok(Ok(Called::Undecodable(text))) => Applied::Undecodable(text),
         Ok(Ok(Called::Failed(error))) => Applied::Failed(Trouble::Failed(error)),
-        Ok(Err(panic)) => Applied::Failed(Trouble::Abandoned(panic_text(panic.as_ref()))),
+        Ok(Err(panic)) => Applied::Failed(Trouble::Panicked(panic_text(panic.as_ref()))),
         Err(_) => {
             let text = format!("the handler took longer than handler_timeout ({} ms)", limit.as_millis());
-            Applied::Failed(Trouble::Abandoned(text))
+            Applied::Failed(Trouble::Hung(text))
         }
     }
 }
@@ -81,6 +86,8 @@ pub(super) enum Ended {
     Storage(StorageError),
     /// Another transaction was in the way: try again.
     Conflict,
+    /// A handler failed, with this text, and its connection is lost: try again when the database answers.
+    Lost(String),
     /// A handler failed.
     Handler(String),
     /// Some handler spoilt the transaction without saying so.
@@ -100,21 +107,31 @@ impl Ended {
 /// Ends a transaction in which a handler failed.
 pub(super) async fn give_up<S: InboxStorage>(
     context: &Context<S>,
-    transaction: S::Transaction,
+    mut transaction: S::Transaction,
     trouble: Trouble,
 ) -> Ended {
     let text = trouble.text();
     match trouble {
-        Trouble::Failed(error) => {
-            let is_conflict = context.storage.is_conflict(&*error);
+        Trouble::Failed(error) if context.storage.is_conflict(&*error) => {
             roll_back(context, transaction).await;
-            if is_conflict { Ended::Conflict } else { Ended::Handler(text) }
+            Ended::Conflict
         }
-        Trouble::Abandoned(_) => {
-            drop(transaction);
+        Trouble::Failed(_) | Trouble::Panicked(_) if !answers(context, &mut transaction).await => Ended::Lost(text),
+        Trouble::Failed(_) => {
+            roll_back(context, transaction).await;
             Ended::Handler(text)
         }
+        Trouble::Panicked(_) | Trouble::Hung(_) => Ended::Handler(text),
     }
+}
+
+/// Why a message that lost its connection again and again has failed.
+pub(super) fn lost_text(text: &str) -> String {
+    format!("the connection to the database was lost each time the handler ran: {text}")
+}
+
+async fn answers<S: InboxStorage>(context: &Context<S>, transaction: &mut S::Transaction) -> bool {
+    tokio::time::timeout(context.config.storage_timeout, transaction.answers()).await.unwrap_or(false)
 }
 
 /// Rolls back in order, so that the connection can serve again. When the time is up it is dropped, and its connection with it.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::Context;
-use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up};
+use super::applying::{Applied, Ended, MAX_CONFLICTS, MAX_LOSSES, apply, give_up, lost_text};
 use super::work::{Read, Work, aside, dead};
 use crate::defect::has_defect;
 use crate::stats::add;
@@ -44,9 +44,13 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
     let mut open: VecDeque<Work> = batch.into();
     let mut done =
         Done { worker, committed: Vec::with_capacity(open.len()), dropped: Vec::new(), in_one: true, put_aside: false };
-    let (mut away, mut conflicts) = (0, 0);
+    let (mut away, mut conflicts, mut losses) = (0, 0, 0);
     loop {
         let (gone, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|work| work.assignment.is_gone());
+        if !gone.is_empty() {
+            // they may have been another message's
+            (conflicts, losses) = (0, 0);
+        }
         done.dropped.extend(gone);
         open = rest.into();
         if open.is_empty() {
@@ -55,7 +59,7 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
         let count = if done.in_one { open.len() } else { 1 };
         let ended = match attempt(&context, &mut open.make_contiguous()[..count], None).await {
             Ok(counts) => {
-                (away, conflicts) = (0, 0);
+                (away, conflicts, losses) = (0, 0, 0);
                 done.put_aside |= counts.held > 0;
                 context.shared.database_is_well();
                 done.committed.extend(open.drain(..count));
@@ -82,6 +86,16 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
                 context.pause(1).await;
                 continue;
             }
+            Ended::Lost(text) => {
+                done.in_one = false;
+                losses += 1;
+                let assignment = open[0].assignment.clone();
+                context.until_it_answers(losses, || assignment.is_gone()).await;
+                if losses <= MAX_LOSSES || assignment.is_gone() {
+                    continue;
+                }
+                lost_text(&text)
+            }
             Ended::Conflict => "other transactions were in the way again and again".to_owned(),
             Ended::Broken => "the handler ended the transaction, or swallowed an error that did".to_owned(),
             Ended::Handler(text) => text,
@@ -90,7 +104,7 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
         add(&context.shared.counters.failed, 1);
         match attempt(&context, &mut open.make_contiguous()[..1], Some(failure)).await {
             Ok(counts) => {
-                (away, conflicts) = (0, 0);
+                (away, conflicts, losses) = (0, 0, 0);
                 done.put_aside |= counts.held > 0;
                 done.committed.extend(open.pop_front());
             }

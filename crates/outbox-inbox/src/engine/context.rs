@@ -49,6 +49,24 @@ impl<S: InboxStorage> Context<S> {
         tokio::time::sleep(self.delay(&self.config.reconnect, attempt)).await;
     }
 
+    /// Waits until the database answers, after a handler lost its connection for the `losses`th time; no longer than until `is_over`.
+    pub(super) async fn until_it_answers(&self, losses: u32, is_over: impl Fn() -> bool) {
+        let lost = StorageError::new(StorageErrorKind::Unavailable, "the connection was lost while a handler ran");
+        self.shared.database_failed("a handler has failed for want of a connection", &lost);
+        let mut attempt = losses;
+        loop {
+            self.pause(attempt).await;
+            if is_over() {
+                return;
+            }
+            match self.limited("checking the database", self.storage.check()).await {
+                Ok(_) => return self.shared.database_is_well(),
+                Err(error) => self.shared.database_failed("the database does not answer", &error),
+            }
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
     pub(super) fn delay(&self, backoff: &Backoff, attempt: u32) -> Duration {
         backoff.delay(attempt, &mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -11,7 +11,7 @@ use outbox_core::ports::{Fenced, StorageError};
 use outbox_core::relay::DeadLetterPolicy;
 
 use super::Context;
-use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up, roll_back};
+use super::applying::{Applied, Ended, MAX_CONFLICTS, MAX_LOSSES, apply, give_up, lost_text, roll_back};
 use super::work::{Read, Unreadable, read};
 use crate::Delivery;
 use crate::defect::has_defect;
@@ -85,7 +85,12 @@ async fn process_all<S: InboxStorage>(
         Ok(()) => return Ok(()),
         Err(Stopped::Lost) => return Ok(()),
         Err(Stopped::Ended(Ended::Storage(error))) => return Err(error),
-        Err(_) => add(&context.shared.counters.rolled_back, 1),
+        Err(stopped) => {
+            add(&context.shared.counters.rolled_back, 1);
+            if matches!(stopped, Stopped::Ended(Ended::Lost(_))) {
+                context.until_it_answers(1, || false).await;
+            }
+        }
     }
     let mut blocked = BTreeSet::new();
     for held in &open {
@@ -105,7 +110,7 @@ async fn process_alone<S: InboxStorage>(
     claim: ClaimToken,
     held: &Held,
 ) -> Result<bool, StorageError> {
-    let mut conflicts = 0;
+    let (mut conflicts, mut losses) = (0, 0);
     let failure = loop {
         match attempt(context, claim, std::slice::from_ref(held)).await {
             Ok(()) => return Ok(true),
@@ -120,6 +125,13 @@ async fn process_alone<S: InboxStorage>(
             }
             Err(Stopped::Ended(Ended::Conflict)) => {
                 break "other transactions were in the way again and again".to_owned();
+            }
+            Err(Stopped::Ended(Ended::Lost(text))) => {
+                losses += 1;
+                context.until_it_answers(losses, || false).await;
+                if losses > MAX_LOSSES {
+                    break lost_text(&text);
+                }
             }
             Err(Stopped::Ended(Ended::Broken)) => {
                 break "the handler ended the transaction, or swallowed an error that did".to_owned();

@@ -4,6 +4,7 @@ mod dead_letters;
 mod durable;
 mod failing;
 mod hostile;
+mod losing;
 mod partitions;
 mod retention;
 mod sequences;

@@ -34,6 +34,10 @@ pub(crate) enum Whim {
     Panic(usize),
     Hang(usize),
     Swallow(usize),
+    /// The connection is lost, and the handler returns the error.
+    Lose(usize),
+    /// The connection is lost, and the handler panics over it.
+    LoseAndPanic(usize),
 }
 
 /// A consumer's surroundings: a database, a broker, and a handler with whims.
@@ -71,7 +75,12 @@ impl Shop {
     fn whim(&self, id: &str) -> Option<Whim> {
         let mut whims = self.whims.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, whim) = whims.iter_mut().find(|(other, _)| other == id)?;
-        let (Whim::Fail(left) | Whim::Panic(left) | Whim::Hang(left) | Whim::Swallow(left)) = whim;
+        let (Whim::Fail(left)
+        | Whim::Panic(left)
+        | Whim::Hang(left)
+        | Whim::Swallow(left)
+        | Whim::Lose(left)
+        | Whim::LoseAndPanic(left)) = whim;
         if *left == 0 {
             return None;
         }
@@ -91,6 +100,14 @@ impl Shop {
                     Some(Whim::Panic(_)) => panic!("no such card"),
                     Some(Whim::Hang(_)) => std::future::pending().await,
                     Some(Whim::Swallow(_)) => conn.ruin(),
+                    Some(Whim::Lose(_)) => {
+                        conn.lose();
+                        conn.write("after the loss").await?;
+                    }
+                    Some(Whim::LoseAndPanic(_)) => {
+                        conn.lose();
+                        conn.write("after the loss").await.expect("the connection is there");
+                    }
                     None => {}
                 }
                 Ok::<(), outbox_inbox::Failure>(())

@@ -24,7 +24,7 @@ pub(super) async fn work(world: Arc<World>) {
             if world.roll(|dice| dice.once_in(2)) {
                 drop(admin.park(&world.consumer, &key).await);
             } else {
-                drop(admin.unpark(&world.consumer, &key).await);
+                drop(admin.unpark(&world.consumer, &key, ParkedBy::Operator).await);
             }
         }
     }
@@ -53,6 +53,6 @@ async fn settle_dead_letters(world: &World) {
 async fn unpark_all(world: &World, admin: &dyn InboxAdmin) {
     let parked = admin.parked_keys(&world.consumer, None, 1_000).await.unwrap_or_default();
     for key in parked.into_iter().filter(|key| key.by == ParkedBy::Operator) {
-        drop(admin.unpark(&world.consumer, &key.key).await);
+        drop(admin.unpark(&world.consumer, &key.key, ParkedBy::Operator).await);
     }
 }

@@ -159,6 +159,11 @@ impl InboxTransaction for SimTransaction {
         way.call(transaction.commit()).await
     }
 
+    async fn answers(&mut self) -> bool {
+        let asked = async { Ok(self.transaction.answers().await) };
+        self.way.call(asked).await.unwrap_or(false)
+    }
+
     async fn rollback(self) {
         let Self { transaction, way } = self;
         let rollback = async {

@@ -15,6 +15,11 @@ pub(super) fn cases<S: InboxStorage>() -> Vec<Case<Subject<S>>> {
         a_discarded_message_is_taken_for_processed_and_its_key_goes_on,
         a_dead_letter_without_an_identity_can_be_discarded,
         discarding_leaves_a_key_alone_that_an_operator_parked,
+        a_replayed_message_waits_for_an_operator_who_parked_its_key,
+        a_key_goes_on_when_none_of_its_dead_letters_parks_it,
+        a_replayed_message_waits_until_no_other_dead_letter_parks_its_key,
+        an_operator_who_unparks_does_not_pass_a_dead_letter_that_came_meanwhile,
+        what_follows_passes_a_dead_letter_when_an_operator_says_so,
         replaying_and_discarding_what_is_not_there_is_false,
         dead_letters_are_listed_a_page_at_a_time_for_each_consumer,
     ]
@@ -82,6 +87,71 @@ async fn discarding_leaves_a_key_alone_that_an_operator_parked<S: InboxStorage>(
     let seq = subject.dead_letters().await[0].seq;
     assert!(subject.admin().discard(&subject.consumer, seq).await.expect("discard"));
     assert!(subject.is_parked("a").await);
+}
+
+async fn a_replayed_message_waits_for_an_operator_who_parked_its_key<S: InboxStorage>(subject: &Subject<S>) {
+    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true))]).await;
+    subject.admin().park(&subject.consumer, &key("a")).await.expect("park");
+    replay_first(subject).await;
+    assert_eq!(subject.parked_by("a").await, Some(ParkedBy::Operator));
+    assert!(subject.claimable().await.is_empty());
+    assert!(subject.admin().unpark(&subject.consumer, &key("a"), ParkedBy::Operator).await.expect("unpark"));
+    assert_eq!(subject.claimable().await, ["1"]);
+}
+
+async fn a_key_goes_on_when_none_of_its_dead_letters_parks_it<S: InboxStorage>(subject: &Subject<S>) {
+    let letters = ["1", "2"].map(|id| aside(id, Some("a"), dead(REASON, true)));
+    subject.put_aside(&letters).await;
+    subject.put_aside(&[aside("3", Some("a"), Fate::Waiting)]).await;
+    for parked_by in [Some(ParkedBy::DeadLetter), Some(ParkedBy::Held)] {
+        assert!(subject.claimable().await.is_empty(), "it passes a dead letter");
+        let seq = subject.dead_letters().await[0].seq;
+        assert!(subject.admin().discard(&subject.consumer, seq).await.expect("discard"));
+        assert_eq!(subject.parked_by("a").await, parked_by);
+    }
+    assert_eq!(subject.claimable().await, ["3"]);
+}
+
+async fn a_replayed_message_waits_until_no_other_dead_letter_parks_its_key<S: InboxStorage>(subject: &Subject<S>) {
+    let letters = ["1", "2"].map(|id| aside(id, Some("a"), dead(REASON, true)));
+    subject.put_aside(&letters).await;
+    subject.put_aside(&[aside("3", Some("a"), Fate::Waiting)]).await;
+    replay_first(subject).await;
+    assert_eq!(subject.parked_by("a").await, Some(ParkedBy::DeadLetter));
+    assert!(subject.claimable().await.is_empty(), "what follows it would pass the other dead letter");
+    replay_first(subject).await;
+    assert_eq!(subject.parked_by("a").await, Some(ParkedBy::Held));
+    assert_eq!(subject.claimable().await, ["1", "2", "3"]);
+}
+
+async fn an_operator_who_unparks_does_not_pass_a_dead_letter_that_came_meanwhile<S: InboxStorage>(
+    subject: &Subject<S>,
+) {
+    let unpark =
+        async || subject.admin().unpark(&subject.consumer, &key("a"), ParkedBy::Operator).await.expect("unpark");
+    subject.admin().park(&subject.consumer, &key("a")).await.expect("park");
+    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", Some("a"), Fate::Waiting)]).await;
+    assert!(unpark().await);
+    assert_eq!(subject.parked_by("a").await, Some(ParkedBy::DeadLetter));
+    assert!(!unpark().await, "no operator parks it any more");
+    assert!(subject.claimable().await.is_empty());
+    replay_first(subject).await;
+    assert_eq!(subject.claimable().await, ["1", "2"]);
+}
+
+async fn what_follows_passes_a_dead_letter_when_an_operator_says_so<S: InboxStorage>(subject: &Subject<S>) {
+    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", Some("b"), dead(REASON, true))]).await;
+    subject.put_aside(&[aside("3", Some("a"), Fate::Waiting)]).await;
+    for name in ["a", "b"] {
+        assert!(subject.admin().unpark(&subject.consumer, &key(name), ParkedBy::DeadLetter).await.expect("unpark"));
+    }
+    assert_eq!(subject.claimable().await, ["3"]);
+    assert!(!subject.is_parked("b").await, "nothing of it is held");
+    assert_eq!(subject.dead_letters().await.len(), 2, "they stay");
+    // and they park it no more
+    subject.admin().park(&subject.consumer, &key("b")).await.expect("park");
+    assert!(subject.admin().unpark(&subject.consumer, &key("b"), ParkedBy::Operator).await.expect("unpark"));
+    assert!(!subject.is_parked("b").await);
 }
 
 async fn replaying_and_discarding_what_is_not_there_is_false<S: InboxStorage>(subject: &Subject<S>) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use outbox_core::inbox::{
     Admission, Aside, Candidate, ClaimToken, Committed, Consumer, Fate, HeldMessage, HeldQueue, Identity, InboxAdmin,
     InboxDeadLetter, InboxDeadReason, InboxMemory, InboxStorage, InboxTransaction, Incoming, IncomingHeaders,
-    OrderingKey, Partition, Standing, TransactionLimits,
+    OrderingKey, ParkedBy, Partition, Standing, TransactionLimits,
 };
 use uuid::Uuid;
 
@@ -68,6 +68,12 @@ impl<S: InboxStorage> Subject<S> {
     pub(super) async fn is_parked(&self, name: &str) -> bool {
         let parked = self.look(&[candidate("looks-for-a-key", Some(name))]).await.parked;
         parked.contains(&key(name))
+    }
+
+    /// Why a key is parked, as operators see it.
+    pub(super) async fn parked_by(&self, name: &str) -> Option<ParkedBy> {
+        let keys = self.admin().parked_keys(&self.consumer, None, 1_000).await.expect("parked_keys");
+        keys.into_iter().find(|parked| parked.key == key(name)).map(|parked| parked.by)
     }
 
     /// Processes messages in one transaction, each with an effect that is its id.

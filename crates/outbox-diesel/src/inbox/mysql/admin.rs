@@ -11,6 +11,7 @@ use super::row::{columns, dead_letter, identity, ordering_key};
 use super::work::{Work, repeated};
 use crate::inbox::InboxTables;
 use crate::inbox::shared::Status;
+use crate::mysql::error::unexpected_reply;
 use crate::mysql::pool::Pool;
 use crate::mysql::row::{bytes_literal, lossy_text, micros_of, number, time_of};
 
@@ -37,13 +38,13 @@ impl MysqlInboxAdmin {
         if let Some(identity) = identity(found, 0) {
             text.push_str(&set_message(&self.tables, &name, &identity, Status::Held));
         }
-        if let Some(key) = ordering_key(found, 2) {
-            // whatever parked the key before
-            text.push_str(&self.tables.render(&format!(
-                "INSERT INTO {{{{parked_keys}}}} (consumer, ordering_key, reason) VALUES ({name}, {}, 'held') \
-                 ON DUPLICATE KEY UPDATE reason = 'held'; ",
-                bytes_literal(key.as_bytes())
-            )));
+        let key = ordering_key(found, 2);
+        if let Some(key) = &key {
+            text.push_str(&park(&self.tables, &name, key, ParkedBy::Held));
+            text.push_str(&look_at_key(&self.tables, &name, key));
+            text.push_str("; ");
+            text.push_str(&self.other_letters(&name, key, seq));
+            text.push_str("; ");
         }
         text.push_str(&self.tables.render(&format!(
             "INSERT INTO {{{{held}}}} ({MOVED}, status) SELECT {MOVED}, 'waiting' FROM {{{{dead_letters}}}} AS d WHERE {letter}; \
@@ -53,6 +54,13 @@ impl MysqlInboxAdmin {
         if sets.last().is_none_or(|set| set.matched == 0) {
             work.roll_back().await; // somebody else replayed or discarded it meanwhile
             return Ok(false);
+        }
+        if let Some(key) = &key {
+            let [.., reason, held, others, _, _] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+            if KeyState::read([reason, held]).parked_by == Some(ParkedBy::DeadLetter) {
+                let rest = if others.rows.is_empty() { ParkedBy::Held } else { ParkedBy::DeadLetter };
+                work.run(&self.set_reason(&name, key, rest)).await?;
+            }
         }
         work.commit().await?;
         Ok(true)
@@ -67,14 +75,14 @@ impl MysqlInboxAdmin {
             work.roll_back().await;
             return Ok(false);
         };
-        let parks = ordering_key(found, 2).filter(|_| number(found, 3) == Some(1));
+        let key = ordering_key(found, 2);
         if let Some(identity) = identity(found, 0) {
             // from now on it ages
             let settle = set_message(&self.tables, &name, &identity, Status::Processed);
             work.run(settle.trim_end_matches("; ")).await?;
         }
         let remove = self.tables.render(&format!("DELETE d FROM {{{{dead_letters}}}} AS d WHERE {letter}"));
-        let Some(key) = parks else {
+        let Some(key) = key else {
             let sets = work.run(&remove).await?;
             if sets.iter().all(|set| set.matched == 0) {
                 work.roll_back().await; // somebody else replayed or discarded it meanwhile
@@ -84,25 +92,18 @@ impl MysqlInboxAdmin {
             return Ok(true);
         };
         // the key before the letter, as everybody does; and then who else parks it
-        let (prefix, literal) = (self.tables.prefix(), bytes_literal(key.as_bytes()));
-        let others = self.tables.render(&format!(
-            "SELECT d.seq FROM {{{{dead_letters}}}} AS d FORCE INDEX ({prefix}dead_letters_parking) WHERE d.consumer = {name} \
-             AND d.ordering_key = {literal} AND d.parks_key = 1 AND d.seq <> {seq} LIMIT 1"
-        ));
+        let others = self.other_letters(&name, &key, seq);
         let sets = work.run(&format!("{}; {others}; {remove}", look_at_key(&self.tables, &name, &key))).await?;
-        let [reason, held, others, removed] =
-            <[_; 4]>::try_from(sets).map_err(|_| crate::mysql::error::unexpected_reply(WHAT))?;
-        let others_park = !others.rows.is_empty();
+        let [reason, held, others, removed] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
         if removed.matched == 0 {
             work.roll_back().await; // somebody else replayed or discarded it meanwhile
             return Ok(false);
         }
-        let state = KeyState::read(WHAT, &[reason, held])?;
-        if others_park {
-            work.commit().await?;
-        } else {
-            self.go_on(work, &name, &key, state, ParkedBy::DeadLetter).await?;
+        let state = KeyState::read([reason, held]);
+        if state.parked_by == Some(ParkedBy::DeadLetter) && others.rows.is_empty() {
+            work.run(&self.let_go(&name, &key, &state)).await?;
         }
+        work.commit().await?;
         Ok(true)
     }
 
@@ -111,52 +112,67 @@ impl MysqlInboxAdmin {
         let name = name_of(consumer);
         // the counts of the server do not tell whether a row was changed
         let (mut work, sets) = Work::begin(&self.pool, WHAT, &look_at_key(&self.tables, &name, key)).await?;
-        let before = KeyState::read(WHAT, &sets)?.parked_by;
+        let [reason, held] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+        let before = KeyState::read([reason, held]).parked_by;
         let text = park(&self.tables, &name, key, ParkedBy::Operator);
         work.run(text.trim_end_matches("; ")).await?;
         work.commit().await?;
         Ok(before != Some(ParkedBy::Operator))
     }
 
-    async fn unpark_once(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
+    async fn unpark_once(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
         const WHAT: &str = "unpark a key";
+        const NONE: i64 = 0; // numbers of letters begin with 1
         let name = name_of(consumer);
-        let (work, sets) = Work::begin(&self.pool, WHAT, &look_at_key(&self.tables, &name, key)).await?;
-        let state = KeyState::read(WHAT, &sets)?;
-        self.go_on(work, &name, key, state, ParkedBy::Operator).await
-    }
-
-    /// Lets a key go on that was parked for `strongest` at most, and commits. Its row is locked.
-    async fn go_on(
-        &self,
-        mut work: Work,
-        name: &str,
-        key: &OrderingKey,
-        state: KeyState,
-        strongest: ParkedBy,
-    ) -> Result<bool, StorageError> {
-        let KeyState { parked_by, is_held } = state;
-        if parked_by.is_none_or(|by| by == ParkedBy::Held || by > strongest) {
-            work.commit().await?;
+        let looks = format!("{}; {}", look_at_key(&self.tables, &name, key), self.other_letters(&name, key, NONE));
+        let (mut work, sets) = Work::begin(&self.pool, WHAT, &looks).await?;
+        let [reason, held, letters] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+        let state = KeyState::read([reason, held]);
+        if by == ParkedBy::Held || state.parked_by != Some(by) {
+            work.roll_back().await;
             return Ok(false);
         }
-        let text = if is_held {
-            // from here on it is parked for what is held of it
-            let key = bytes_literal(key.as_bytes());
-            self.tables.render(&format!(
-                "UPDATE {{{{parked_keys}}}} SET reason = 'held' WHERE consumer = {name} AND ordering_key = {key}"
-            ))
-        } else {
-            remove_key(&self.tables, name, key)
+        let text = match by {
+            ParkedBy::Operator if !letters.rows.is_empty() => self.set_reason(&name, key, ParkedBy::DeadLetter),
+            ParkedBy::Operator | ParkedBy::Held => self.let_go(&name, key, &state),
+            ParkedBy::DeadLetter => {
+                let (prefix, literal) = (self.tables.prefix(), bytes_literal(key.as_bytes()));
+                let pass = self.tables.render(&format!(
+                    "UPDATE {{{{dead_letters}}}} FORCE INDEX ({prefix}dead_letters_parking) SET parks_key = 0 \
+                     WHERE consumer = {name} AND ordering_key = {literal} AND parks_key = 1"
+                ));
+                format!("{pass}; {}", self.let_go(&name, key, &state))
+            }
         };
         work.run(&text).await?;
         work.commit().await?;
         Ok(true)
     }
 
+    /// Another dead letter that parks the key.
+    fn other_letters(&self, name: &str, key: &OrderingKey, seq: i64) -> String {
+        let (prefix, literal) = (self.tables.prefix(), bytes_literal(key.as_bytes()));
+        self.tables.render(&format!(
+            "SELECT d.seq FROM {{{{dead_letters}}}} AS d FORCE INDEX ({prefix}dead_letters_parking) WHERE d.consumer = {name} \
+             AND d.ordering_key = {literal} AND d.parks_key = 1 AND d.seq <> {seq} LIMIT 1"
+        ))
+    }
+
+    /// Only what is held of the key, which is locked, parks it from here on.
+    fn let_go(&self, name: &str, key: &OrderingKey, state: &KeyState) -> String {
+        if state.is_held { self.set_reason(name, key, ParkedBy::Held) } else { remove_key(&self.tables, name, key) }
+    }
+
+    fn set_reason(&self, name: &str, key: &OrderingKey, by: ParkedBy) -> String {
+        let (key, by) = (bytes_literal(key.as_bytes()), by.as_str());
+        self.tables.render(&format!(
+            "UPDATE {{{{parked_keys}}}} SET reason = '{by}' WHERE consumer = {name} AND ordering_key = {key}"
+        ))
+    }
+
     fn find(&self, letter: &str) -> String {
         self.tables.render(&format!(
-            "SELECT d.source, d.id, d.ordering_key, d.parks_key FROM {{{{dead_letters}}}} AS d FORCE INDEX (PRIMARY) WHERE {letter}"
+            "SELECT d.source, d.id, d.ordering_key FROM {{{{dead_letters}}}} AS d FORCE INDEX (PRIMARY) WHERE {letter}"
         ))
     }
 }
@@ -217,7 +233,7 @@ impl InboxAdmin for MysqlInboxAdmin {
         repeated(|| self.park_once(consumer, key).boxed()).await
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
-        repeated(|| self.unpark_once(consumer, key).boxed()).await
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
+        repeated(|| self.unpark_once(consumer, key, by).boxed()).await
     }
 }

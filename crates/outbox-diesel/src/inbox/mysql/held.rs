@@ -75,7 +75,8 @@ impl MysqlHeldQueue {
         const WHAT: &str = "unpark a key";
         let name = name_of(consumer);
         let (mut work, sets) = Work::begin(&self.pool, WHAT, &look_at_key(&self.tables, &name, key)).await?;
-        match KeyState::read(WHAT, &sets)? {
+        let [reason, held] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+        match KeyState::read([reason, held]) {
             KeyState { parked_by: Some(ParkedBy::Held), is_held: false } => {
                 work.run(&remove_key(&self.tables, &name, key)).await?;
                 work.commit().await
@@ -150,12 +151,11 @@ pub(super) struct KeyState {
 }
 
 impl KeyState {
-    /// From the last two replies.
-    pub(super) fn read(what: &str, sets: &[ResultSet]) -> Result<Self, StorageError> {
-        let [.., reason, held] = sets else { return Err(unexpected_reply(what)) };
+    /// From the replies to [`look_at_key`].
+    pub(super) fn read([reason, held]: [&ResultSet; 2]) -> Self {
         let reason = reason.rows.first().and_then(|row| crate::mysql::row::lossy_text(row, 0));
         let parked_by = reason.map(|reason| ParkedBy::from_stored(&reason).unwrap_or(ParkedBy::Operator));
-        Ok(Self { parked_by, is_held: !held.rows.is_empty() })
+        Self { parked_by, is_held: !held.rows.is_empty() }
     }
 }
 

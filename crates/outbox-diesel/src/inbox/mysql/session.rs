@@ -142,6 +142,13 @@ impl Session {
         }
     }
 
+    /// Whether the server answers.
+    pub(super) async fn answers(&mut self) -> bool {
+        let answer = timeout(self.limit, self.checkout.connection().batch_execute("SELECT 1")).await;
+        self.is_lost |= !matches!(answer, Ok(Ok(())));
+        !self.is_lost
+    }
+
     /// Rolls back; the connection is ended when that cannot be done in a clean way.
     pub(super) async fn roll_back(mut self) {
         if !self.is_at_its_top() {

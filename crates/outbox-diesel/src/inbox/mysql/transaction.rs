@@ -86,6 +86,10 @@ impl InboxTransaction for MysqlInboxTransaction {
         committing::commit(self).await
     }
 
+    async fn answers(&mut self) -> bool {
+        self.session.answers().await
+    }
+
     async fn rollback(self) {
         self.session.roll_back().await;
     }

@@ -26,7 +26,8 @@ pub(super) struct PostgresInboxAdmin {
     parked_keys: String,
     park: String,
     unpark: Unpark,
-    weaken: String,
+    pass_letters: String,
+    settle: String,
 }
 
 impl PostgresInboxAdmin {
@@ -42,29 +43,37 @@ impl PostgresInboxAdmin {
             parked_keys: tables.render(PARKED_KEYS),
             park: tables.render(PARK),
             unpark: Unpark::new(tables),
-            weaken: tables.render(WEAKEN),
+            pass_letters: tables.render(PASS_LETTERS),
+            settle: tables.render(SETTLE),
         }
     }
 
-    /// Lets a key go on that was parked for `strongest` at most. Whoever holds messages of it has its row locked: the look at what is held
-    /// comes after the lock, in a statement of its own.
-    async fn go_on(
+    /// Locks a key; why it is parked.
+    async fn lock(
         &self,
         session: &mut Session,
         what: &str,
         consumer: &Consumer,
         key: &[u8],
-        strongest: ParkedBy,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<Option<ParkedBy>, StorageError> {
+        let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
+        let locked: Vec<String> = session.load(what, Sql::<_, Text>::new(&self.unpark.lock, of_key)).await?;
+        Ok(locked.first().map(|reason| ParkedBy::from_stored(reason).unwrap_or(ParkedBy::Operator)))
+    }
+
+    /// Parks a key, which is locked, for what is left of its reasons. Whoever holds messages of it, or buries one, has its row locked: the looks at
+    /// those come after the lock, in statements of their own.
+    async fn settle(
+        &self,
+        session: &mut Session,
+        what: &str,
+        consumer: &Consumer,
+        key: &[u8],
+    ) -> Result<(), StorageError> {
         let of_key = || (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
-        let locked: Vec<String> = session.load(what, Sql::<_, Text>::new(&self.unpark.lock, of_key())).await?;
-        let by = locked.first().and_then(|reason| ParkedBy::from_stored(reason));
-        if by.is_none_or(|by| by == ParkedBy::Held || by > strongest) {
-            return Ok(false);
-        }
-        let _: Vec<i32> = session.load(what, Sql::<_, Integer>::new(&self.weaken, of_key())).await?;
+        let _: Vec<i32> = session.load(what, Sql::<_, Integer>::new(&self.settle, of_key())).await?;
         let _: Vec<i32> = session.load(what, Sql::<_, Integer>::new(&self.unpark.remove, of_key())).await?;
-        Ok(true)
+        Ok(())
     }
 
     async fn begin(&self, what: &str) -> Result<Session, StorageError> {
@@ -80,25 +89,28 @@ const FIND: &str = "SELECT source, id, ordering_key FROM {{dead_letters}} WHERE 
 /// Source, id, ordering key.
 type Found = (Nullable<Text>, Nullable<Text>, Nullable<Binary>);
 
-/// Whatever parked the key before.
-const HOLD_KEY: &str = "INSERT INTO {{parked_keys}} (consumer, ordering_key, reason) VALUES ($1, $2, 'held') \
-    ON CONFLICT (consumer, ordering_key) DO UPDATE SET reason = 'held' RETURNING 1";
+/// Parks the key unless it is parked, and locks it in any case.
+const HOLD_KEY: &str = "INSERT INTO {{parked_keys}} AS known (consumer, ordering_key, reason) VALUES ($1, $2, 'held') \
+    ON CONFLICT (consumer, ordering_key) DO UPDATE SET reason = known.reason RETURNING reason";
 
 const REPLAY: &str = "WITH d AS (DELETE FROM {{dead_letters}} WHERE consumer = $1 AND seq = $2 RETURNING *) \
     INSERT INTO {{held}} (consumer, seq, source, id, ordering_key, stream, partition, position, record_key, headers, payload, sent_at, \
     redelivered, status) SELECT d.consumer, d.seq, d.source, d.id, d.ordering_key, d.stream, d.partition, d.position, d.record_key, \
     d.headers, d.payload, d.sent_at, d.redelivered, 'waiting' FROM d RETURNING 1";
 
-/// The key that goes on: the letter parked it, and no other one does.
-const DISCARD: &str = "WITH d AS (DELETE FROM {{dead_letters}} WHERE consumer = $1 AND seq = $2 RETURNING *) \
-    SELECT CASE WHEN d.parks_key AND NOT EXISTS (SELECT FROM {{dead_letters}} AS o WHERE o.consumer = $1 AND o.seq <> $2 \
-    AND o.ordering_key = d.ordering_key AND o.parks_key) THEN d.ordering_key END FROM d";
+const DISCARD: &str = "DELETE FROM {{dead_letters}} WHERE consumer = $1 AND seq = $2 RETURNING 1";
 
 const PARKED_KEYS: &str = "SELECT ordering_key, reason, (extract(epoch FROM parked_at) * 1000000)::bigint FROM {{parked_keys}} \
     WHERE consumer = $1 AND ordering_key > $2 ORDER BY ordering_key LIMIT $3";
 
-/// From here on it is parked for what is held of it.
-const WEAKEN: &str = "UPDATE {{parked_keys}} SET reason = 'held' WHERE consumer = $1 AND ordering_key = $2 RETURNING 1";
+/// From here on the key's dead letters park it no more.
+const PASS_LETTERS: &str =
+    "UPDATE {{dead_letters}} SET parks_key = false WHERE consumer = $1 AND ordering_key = $2 AND parks_key RETURNING 1";
+
+/// From here on the key is parked for its dead letters, or else for what is held of it.
+const SETTLE: &str = "UPDATE {{parked_keys}} AS p SET reason = CASE WHEN EXISTS (SELECT FROM {{dead_letters}} AS d \
+    WHERE d.consumer = $1 AND d.ordering_key = $2 AND d.parks_key) THEN 'dead_letter' ELSE 'held' END \
+    WHERE p.consumer = $1 AND p.ordering_key = $2 RETURNING 1";
 
 #[async_trait]
 impl InboxAdmin for PostgresInboxAdmin {
@@ -130,15 +142,20 @@ impl InboxAdmin for PostgresInboxAdmin {
             let binds = (name(), bind::<Text, _>(source), bind::<Text, _>(id), bind::<Text, _>("held"));
             let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.set_message, binds)).await?;
         }
-        if let Some(key) = key {
-            let binds = (name(), bind::<Binary, _>(key));
-            let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.hold_key, binds)).await?;
+        let mut by = None;
+        if let Some(key) = &key {
+            let binds = (name(), bind::<Binary, _>(key.as_slice()));
+            let parked: Vec<String> = session.load(WHAT, Sql::<_, Text>::new(&self.hold_key, binds)).await?;
+            by = parked.first().and_then(|reason| ParkedBy::from_stored(reason));
         }
         let binds = (name(), bind::<BigInt, _>(seq));
         let replayed: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.replay, binds)).await?;
         if replayed.is_empty() {
             session.roll_back().await; // somebody else replayed or discarded it meanwhile
             return Ok(false);
+        }
+        if let Some(key) = key.filter(|_| by == Some(ParkedBy::DeadLetter)) {
+            self.settle(&mut session, WHAT, consumer, &key).await?;
         }
         session.done(WHAT).await?;
         Ok(true)
@@ -159,20 +176,19 @@ impl InboxAdmin for PostgresInboxAdmin {
             let binds = (name(), bind::<Text, _>(source), bind::<Text, _>(id), bind::<Text, _>("processed"));
             let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.set_message, binds)).await?;
         }
-        if let Some(key) = key {
+        let by = match &key {
             // the key before the letter, as everybody does
-            let lock = Sql::<_, Text>::new(&self.unpark.lock, (name(), bind::<Binary, _>(key)));
-            let _: Vec<String> = session.load(WHAT, lock).await?;
-        }
+            Some(key) => self.lock(&mut session, WHAT, consumer, key).await?,
+            None => None,
+        };
         let binds = (name(), bind::<BigInt, _>(seq));
-        let discarded: Vec<Option<Vec<u8>>> =
-            session.load(WHAT, Sql::<_, Nullable<Binary>>::new(&self.discard, binds)).await?;
-        let Some(key) = discarded.into_iter().next() else {
+        let discarded: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.discard, binds)).await?;
+        if discarded.is_empty() {
             session.roll_back().await; // somebody else replayed or discarded it meanwhile
             return Ok(false);
-        };
-        if let Some(key) = key {
-            self.go_on(&mut session, WHAT, consumer, &key, ParkedBy::DeadLetter).await?;
+        }
+        if let Some(key) = key.filter(|_| by == Some(ParkedBy::DeadLetter)) {
+            self.settle(&mut session, WHAT, consumer, &key).await?;
         }
         session.done(WHAT).await?;
         Ok(true)
@@ -205,11 +221,20 @@ impl InboxAdmin for PostgresInboxAdmin {
         Ok(!parked.is_empty())
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
         const WHAT: &str = "unpark a key";
         let mut session = self.begin(WHAT).await?;
-        let went_on = self.go_on(&mut session, WHAT, consumer, key.as_bytes(), ParkedBy::Operator).await?;
+        let parked_by = self.lock(&mut session, WHAT, consumer, key.as_bytes()).await?;
+        if by == ParkedBy::Held || parked_by != Some(by) {
+            session.roll_back().await;
+            return Ok(false);
+        }
+        if by == ParkedBy::DeadLetter {
+            let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key.as_bytes()));
+            let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.pass_letters, of_key)).await?;
+        }
+        self.settle(&mut session, WHAT, consumer, key.as_bytes()).await?;
         session.done(WHAT).await?;
-        Ok(went_on)
+        Ok(true)
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use diesel::deserialize::FromSqlRow;
 use diesel::pg::Pg;
 use diesel::result::Error;
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use outbox_core::ports::{StorageError, StorageErrorKind};
 use tokio::time::timeout;
 
-use crate::postgres::error::{statement_error, timed_out};
+use crate::postgres::error::{judge, statement_error, timed_out};
 use crate::postgres::pool::{Checkout, Pool, only, rows_of};
 use crate::sql::{Binds, Sql};
 
@@ -109,6 +109,17 @@ impl Session {
                 Err(StorageError::new(StorageErrorKind::Other, format!("cannot {what}: a constraint is against it")))
             }
         }
+    }
+
+    /// Whether the server answers; also that the transaction has failed is an answer.
+    pub(super) async fn answers(&mut self) -> bool {
+        let answer = timeout(self.limit, self.checkout.connection().batch_execute("SELECT 1")).await;
+        self.is_lost |= match answer {
+            Ok(Ok(())) => false,
+            Ok(Err(error)) => judge(&error).0 == StorageErrorKind::Unavailable,
+            Err(_) => true,
+        };
+        !self.is_lost
     }
 
     /// Rolls back; the connection is closed when that cannot be done in a clean way.

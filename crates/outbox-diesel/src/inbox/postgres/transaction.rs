@@ -90,6 +90,10 @@ impl InboxTransaction for PostgresInboxTransaction {
         committing::commit(self).await
     }
 
+    async fn answers(&mut self) -> bool {
+        self.session.answers().await
+    }
+
     async fn rollback(self) {
         self.session.roll_back().await;
     }

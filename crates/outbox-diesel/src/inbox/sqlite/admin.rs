@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use diesel::result::QueryResult;
-use diesel::sql_types::{BigInt, Binary, Bool, Text};
+use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::{OptionalExtension, RunQueryDsl, SqliteConnection};
 use outbox_core::inbox::{Consumer, InboxAdmin, InboxDeadLetter, InboxParkedKey, OrderingKey, ParkedBy};
 use outbox_core::ports::StorageError;
@@ -29,10 +29,10 @@ struct Statements {
     hold_key: String,
     hold: String,
     remove: String,
-    frees_key: String,
+    pass_letters: String,
     parked_keys: String,
     reason: String,
-    weaken: String,
+    settle: String,
 }
 
 impl SqliteInboxAdmin {
@@ -49,23 +49,26 @@ impl SqliteInboxAdmin {
             hold: sql("INSERT INTO {{held}} (seq, {SHARED}, status, due_at) SELECT seq, {SHARED}, 'waiting', {{now}} \
                  FROM {{dead_letters}} WHERE seq = ?1"),
             remove: sql("DELETE FROM {{dead_letters}} WHERE seq = ?1"),
-            frees_key: sql(FREES_KEY),
+            pass_letters: sql(
+                "UPDATE {{dead_letters}} SET parks_key = FALSE WHERE consumer = ?1 AND ordering_key = ?2 AND parks_key",
+            ),
             parked_keys: sql("SELECT ordering_key, reason, parked_at FROM {{parked_keys}} \
                  WHERE consumer = ?1 AND ordering_key > ?2 ORDER BY ordering_key LIMIT ?3"),
             reason: sql("SELECT reason FROM {{parked_keys}} WHERE consumer = ?1 AND ordering_key = ?2"),
-            weaken: sql("UPDATE {{parked_keys}} SET reason = 'held' WHERE consumer = ?1 AND ordering_key = ?2"),
+            settle: sql(SETTLE),
         };
         Self { writer, statements: Arc::new(statements) }
     }
 }
 
-/// Whatever parked the key before.
+/// Parks the key unless it is parked.
 const HOLD_KEY: &str = "INSERT INTO {{parked_keys}} (consumer, ordering_key, reason, parked_at) VALUES (?1, ?2, 'held', {{now}}) \
-    ON CONFLICT (consumer, ordering_key) DO UPDATE SET reason = 'held'";
+    ON CONFLICT (consumer, ordering_key) DO NOTHING";
 
-/// Whether a dead letter has parked its key, and no other one has.
-const FREES_KEY: &str = "SELECT EXISTS (SELECT 1 FROM {{dead_letters}} AS d WHERE d.seq = ?2 AND d.parks_key) \
-    AND NOT EXISTS (SELECT 1 FROM {{dead_letters}} AS o WHERE o.consumer = ?1 AND o.ordering_key = ?3 AND o.parks_key AND o.seq <> ?2)";
+/// From here on the key is parked for its dead letters, or else for what is held of it.
+const SETTLE: &str = "UPDATE {{parked_keys}} SET reason = CASE WHEN EXISTS (SELECT 1 FROM {{dead_letters}} AS d \
+    WHERE d.consumer = ?1 AND d.ordering_key = ?2 AND d.parks_key) THEN 'dead_letter' ELSE 'held' END \
+    WHERE consumer = ?1 AND ordering_key = ?2";
 
 impl Statements {
     fn find(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, seq: i64) -> QueryResult<Option<Place>> {
@@ -78,12 +81,13 @@ impl Statements {
         if let (Some(source), Some(id)) = (source, id) {
             self.common.set_message(sqlite, consumer, &source, &id, Status::Held)?;
         }
-        if let Some(key) = key {
-            let binds = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
-            Sql::<_>::new(&self.hold_key, binds).execute(sqlite)?;
-        }
         Sql::<_>::new(&self.hold, (bind::<BigInt, _>(seq),)).execute(sqlite)?;
         Sql::<_>::new(&self.remove, (bind::<BigInt, _>(seq),)).execute(sqlite)?;
+        if let Some(key) = key {
+            let binds = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key.as_slice()));
+            Sql::<_>::new(&self.hold_key, binds).execute(sqlite)?;
+            self.settle_without_letter(sqlite, consumer, &key)?;
+        }
         Ok(true)
     }
 
@@ -93,33 +97,55 @@ impl Statements {
             // from now on it ages
             self.common.set_message(sqlite, consumer, &source, &id, Status::Processed)?;
         }
-        if let Some(key) = &key {
-            let (name, of_key) = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key.as_slice()));
-            let frees = Sql::<_, Bool>::new(&self.frees_key, (name, bind::<BigInt, _>(seq), of_key));
-            if frees.get_result::<bool>(sqlite)? {
-                self.go_on(sqlite, consumer, key, ParkedBy::DeadLetter)?;
-            }
+        Sql::<_>::new(&self.remove, (bind::<BigInt, _>(seq),)).execute(sqlite)?;
+        if let Some(key) = key {
+            self.settle_without_letter(sqlite, consumer, &key)?;
         }
-        Ok(Sql::<_>::new(&self.remove, (bind::<BigInt, _>(seq),)).execute(sqlite)? > 0)
+        Ok(true)
     }
 
-    /// Lets a key go on that was parked for `strongest` at most.
-    fn go_on(
+    fn unpark(
         &self,
         sqlite: &mut SqliteConnection,
         consumer: &Consumer,
         key: &[u8],
-        strongest: ParkedBy,
+        by: ParkedBy,
     ) -> QueryResult<bool> {
-        let of_key = || (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
-        let reason = Sql::<_, Text>::new(&self.reason, of_key()).get_result::<String>(sqlite).optional()?;
-        let by = reason.and_then(|reason| ParkedBy::from_stored(&reason));
-        if by.is_none_or(|by| by == ParkedBy::Held || by > strongest) {
+        if by == ParkedBy::Held || self.parked_by(sqlite, consumer, key)? != Some(by) {
             return Ok(false);
         }
-        Sql::<_>::new(&self.weaken, of_key()).execute(sqlite)?;
-        self.common.unpark(sqlite, consumer, key)?;
+        if by == ParkedBy::DeadLetter {
+            let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
+            Sql::<_>::new(&self.pass_letters, of_key).execute(sqlite)?;
+        }
+        self.settle(sqlite, consumer, key)?;
         Ok(true)
+    }
+
+    /// One of its dead letters is gone.
+    fn settle_without_letter(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, key: &[u8]) -> QueryResult<()> {
+        match self.parked_by(sqlite, consumer, key)? {
+            Some(ParkedBy::DeadLetter) => self.settle(sqlite, consumer, key),
+            Some(ParkedBy::Held | ParkedBy::Operator) | None => Ok(()),
+        }
+    }
+
+    /// Parks a key for what is left of its reasons.
+    fn settle(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, key: &[u8]) -> QueryResult<()> {
+        let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
+        Sql::<_>::new(&self.settle, of_key).execute(sqlite)?;
+        self.common.unpark(sqlite, consumer, key)
+    }
+
+    fn parked_by(
+        &self,
+        sqlite: &mut SqliteConnection,
+        consumer: &Consumer,
+        key: &[u8],
+    ) -> QueryResult<Option<ParkedBy>> {
+        let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
+        let reason = Sql::<_, Text>::new(&self.reason, of_key).get_result::<String>(sqlite).optional()?;
+        Ok(reason.map(|reason| ParkedBy::from_stored(&reason).unwrap_or(ParkedBy::Operator)))
     }
 }
 
@@ -183,11 +209,9 @@ impl InboxAdmin for SqliteInboxAdmin {
         self.writer.write("park a key", park).await
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
         let (statements, consumer, key) = (self.statements.clone(), consumer.clone(), key.clone());
-        let unpark = move |sqlite: &mut SqliteConnection| {
-            statements.go_on(sqlite, &consumer, key.as_bytes(), ParkedBy::Operator)
-        };
+        let unpark = move |sqlite: &mut SqliteConnection| statements.unpark(sqlite, &consumer, key.as_bytes(), by);
         self.writer.write("unpark a key", unpark).await
     }
 }

@@ -79,6 +79,12 @@ impl InboxTransaction for SqliteInboxTransaction {
         committing::commit(self).await
     }
 
+    /// There is no connection that could be lost. A disk that is full or broken also fails the transaction that puts the message aside, and with it no
+    /// attempt is counted.
+    async fn answers(&mut self) -> bool {
+        true
+    }
+
     async fn rollback(self) {
         committing::roll_back(self).await;
     }

@@ -4,7 +4,7 @@ use outbox_core::ports::StorageError;
 
 use super::MemoryInbox;
 use super::locks::{Mode, Row};
-use super::tables::{DeadRow, HeldRow, MessageRow, ParkedRow};
+use super::tables::{DeadRow, HeldRow, MessageRow};
 
 #[async_trait]
 impl InboxAdmin for MemoryInbox {
@@ -31,31 +31,36 @@ impl InboxAdmin for MemoryInbox {
             let message = MessageRow { standing: Standing::Held, processed_at: now };
             state.tables.messages.insert((consumer.clone(), identity.clone()), message);
         }
-        if let Some(key) = &row.key {
-            let parked = ParkedRow { by: ParkedBy::Held, parked_at: now };
-            state.tables.parked.insert((consumer.clone(), key.clone()), parked);
-        }
         let DeadRow { consumer, identity, key, incoming, .. } = row;
-        let held = HeldRow { consumer, identity, key, incoming, attempts: 0, due_at: now, claim: None };
+        let held = HeldRow {
+            consumer: consumer.clone(),
+            identity,
+            key: key.clone(),
+            incoming,
+            attempts: 0,
+            due_at: now,
+            claim: None,
+        };
         state.tables.held.insert(seq, held);
+        if let Some(key) = &key {
+            state.tables.park(&consumer, key.clone(), ParkedBy::Held, now);
+            state.tables.settle_without_letter(&consumer, key);
+        }
         Ok(true)
     }
 
     async fn discard(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
-        let Some((row, open)) = self.lock_letter(consumer, seq).await? else { return Ok(false) };
-        {
-            let mut state = self.available()?;
-            if state.tables.dead_letters.remove(&seq).is_none() {
-                return Ok(false);
-            }
-            let processed = MessageRow { standing: Standing::Processed, processed_at: state.clock.now() };
-            if let Some(identity) = &row.identity {
-                state.tables.messages.insert((consumer.clone(), identity.clone()), processed);
-            }
+        let Some((row, _open)) = self.lock_letter(consumer, seq).await? else { return Ok(false) };
+        let mut state = self.available()?;
+        if state.tables.dead_letters.remove(&seq).is_none() {
+            return Ok(false);
         }
-        drop(open);
+        let processed = MessageRow { standing: Standing::Processed, processed_at: state.clock.now() };
+        if let Some(identity) = row.identity {
+            state.tables.messages.insert((consumer.clone(), identity), processed);
+        }
         if let Some(key) = &row.key {
-            self.go_on(consumer, key, ParkedBy::DeadLetter).await?;
+            state.tables.settle_without_letter(consumer, key);
         }
         Ok(true)
     }
@@ -84,8 +89,20 @@ impl InboxAdmin for MemoryInbox {
         Ok(by != Some(ParkedBy::Operator))
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
-        self.go_on(consumer, key, ParkedBy::Operator).await
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
+        let open = self.open();
+        open.lock(&Row::Parked(consumer.clone(), key.clone()), Mode::Exclusive).await?;
+        let mut state = self.available()?;
+        if by == ParkedBy::Held || state.tables.parked_by(consumer, key) != Some(by) {
+            return Ok(false);
+        }
+        if by == ParkedBy::DeadLetter {
+            let letters = state.tables.dead_letters.values_mut();
+            let of_key = letters.filter(|row| row.consumer == *consumer && row.key.as_ref() == Some(key));
+            of_key.for_each(|row| row.parks_key = false);
+        }
+        state.tables.settle(consumer, key);
+        Ok(true)
     }
 }
 
@@ -105,22 +122,6 @@ impl MemoryInbox {
             open.lock(&Row::Parked(consumer.clone(), key.clone()), Mode::Exclusive).await?;
         }
         Ok(Some((row, open)))
-    }
-
-    /// Lets a key go on that was parked for at most this reason; `false` when it was not, or only for what is held.
-    async fn go_on(&self, consumer: &Consumer, key: &OrderingKey, strongest: ParkedBy) -> Result<bool, StorageError> {
-        {
-            let open = self.open();
-            open.lock(&Row::Parked(consumer.clone(), key.clone()), Mode::Exclusive).await?;
-            let mut state = self.available()?;
-            let Some(row) = state.tables.parked.get_mut(&(consumer.clone(), key.clone())) else { return Ok(false) };
-            if row.by == ParkedBy::Held || row.by > strongest {
-                return Ok(false);
-            }
-            row.by = ParkedBy::Held;
-        }
-        self.unpark_when_nothing_is_held(consumer, key).await?;
-        Ok(true)
     }
 }
 

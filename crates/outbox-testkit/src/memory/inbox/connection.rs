@@ -15,6 +15,7 @@ pub struct MemoryConnection {
     pub(super) changes: Vec<Change>,
     /// The database has ended the transaction that the inbox began; what comes after is in another.
     pub(super) is_ruined: bool,
+    is_lost: bool,
     lock_limit: Duration,
 }
 
@@ -28,8 +29,8 @@ pub enum MemoryInboxError {
     /// A lock was not free in time.
     #[error("lock time-out")]
     LockTimeOut,
-    /// The database was made unavailable.
-    #[error("the in-memory database was made unavailable")]
+    /// The database was made unavailable, or the connection is lost.
+    #[error("the in-memory database was made unavailable, or the connection is lost")]
     Unavailable,
 }
 
@@ -48,7 +49,7 @@ impl From<MemoryInboxError> for StorageError {
 
 impl MemoryConnection {
     pub(super) fn new(open: OpenTransaction, consumer: Consumer, lock_limit: Duration) -> Self {
-        Self { open, consumer, changes: Vec::new(), is_ruined: false, lock_limit }
+        Self { open, consumer, changes: Vec::new(), is_ruined: false, is_lost: false, lock_limit }
     }
 
     /// Writes a line; see [`MemoryInbox::effects`].
@@ -61,7 +62,7 @@ impl MemoryConnection {
     ///
     /// Safe: never waits.
     pub async fn write(&mut self, effect: impl Into<String>) -> Result<(), MemoryInboxError> {
-        self.available()?;
+        self.connected()?;
         self.changes.push(Change::Effect(effect.into()));
         Ok(())
     }
@@ -76,7 +77,7 @@ impl MemoryConnection {
     ///
     /// As a database's: the transaction is to be dropped.
     pub async fn add(&mut self, row: &str, by: i64) -> Result<(), MemoryInboxError> {
-        self.available()?;
+        self.connected()?;
         self.lock(&Row::Own(row.to_owned()), Mode::Exclusive).await?;
         self.changes.push(Change::Own(row.to_owned(), by));
         Ok(())
@@ -87,6 +88,12 @@ impl MemoryConnection {
         self.changes.clear();
         self.is_ruined = true;
         self.open.restart();
+    }
+
+    /// Loses the connection, as a restart of the database does: nothing of the transaction is left, and nothing works any more.
+    pub fn lose(&mut self) {
+        self.ruin();
+        self.is_lost = true;
     }
 
     pub(super) fn database(&self) -> &MemoryInbox {
@@ -102,7 +109,10 @@ impl MemoryConnection {
         locked
     }
 
-    fn available(&self) -> Result<(), MemoryInboxError> {
+    pub(super) fn connected(&self) -> Result<(), MemoryInboxError> {
+        if self.is_lost {
+            return Err(MemoryInboxError::Unavailable);
+        }
         self.database().available().map(drop).map_err(|_| MemoryInboxError::Unavailable)
     }
 }

@@ -59,16 +59,16 @@ impl HeldQueue for MemoryInbox {
         if let Some(identity) = &row.identity {
             open.lock(&Row::Message(consumer.clone(), identity.clone()), Mode::Exclusive).await?;
         }
+        if let Some(key) = row.key.filter(|_| burial.park_key) {
+            open.lock(&Row::Parked(consumer.clone(), key), Mode::Exclusive).await?;
+        }
         open.lock(&Row::Held(burial.seq), Mode::Exclusive).await?;
         let mut state = self.available()?;
         let now = state.clock.now();
         if state.mine(consumer, claim, burial.seq).is_none() {
             return Ok(Fenced::Lost);
         }
-        state.tables.bury(burial.seq, burial.attempts, burial.reason, &burial.error, now);
-        if let Some(key) = row.key.filter(|_| burial.park_key) {
-            state.tables.park(consumer, key, ParkedBy::DeadLetter, now);
-        }
+        state.tables.bury(burial, now);
         Ok(Fenced::Done)
     }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use outbox_core::inbox::{
-    ClaimToken, Consumer, Identity, InboxDeadReason, Incoming, OrderingKey, ParkedBy, Partition, Standing,
+    ClaimToken, Consumer, HeldBurial, Identity, InboxDeadReason, Incoming, OrderingKey, ParkedBy, Partition, Standing,
 };
 use time::OffsetDateTime;
 
@@ -54,6 +54,7 @@ pub(super) struct DeadRow {
     pub(super) attempts: u32,
     pub(super) reason: InboxDeadReason,
     pub(super) error: String,
+    pub(super) parks_key: bool,
     pub(super) died_at: OffsetDateTime,
 }
 
@@ -99,17 +100,45 @@ impl Tables {
         self.held.values().any(|row| row.consumer == *consumer && row.key.as_ref() == Some(key))
     }
 
+    /// Why a key is parked.
+    pub(super) fn parked_by(&self, consumer: &Consumer, key: &OrderingKey) -> Option<ParkedBy> {
+        self.parked.get(&(consumer.clone(), key.clone())).map(|row| row.by)
+    }
+
+    /// Parks a key for what is left of its reasons without an operator's.
+    pub(super) fn settle(&mut self, consumer: &Consumer, key: &OrderingKey) {
+        let parks = |row: &DeadRow| row.parks_key && row.consumer == *consumer && row.key.as_ref() == Some(key);
+        let by = if self.dead_letters.values().any(parks) { ParkedBy::DeadLetter } else { ParkedBy::Held };
+        let of_key = (consumer.clone(), key.clone());
+        if by == ParkedBy::Held && !self.is_held(consumer, key) {
+            self.parked.remove(&of_key);
+        } else if let Some(row) = self.parked.get_mut(&of_key) {
+            row.by = by;
+        }
+    }
+
+    /// A dead letter of this key is gone.
+    pub(super) fn settle_without_letter(&mut self, consumer: &Consumer, key: &OrderingKey) {
+        if self.parked_by(consumer, key) == Some(ParkedBy::DeadLetter) {
+            self.settle(consumer, key);
+        }
+    }
+
     /// Moves a held message to the dead letters.
-    pub(super) fn bury(&mut self, seq: i64, attempts: u32, reason: InboxDeadReason, error: &str, now: OffsetDateTime) {
-        let Some(row) = self.held.remove(&seq) else { return };
+    pub(super) fn bury(&mut self, burial: &HeldBurial, now: OffsetDateTime) {
+        let Some(row) = self.held.remove(&burial.seq) else { return };
         if let Some(identity) = &row.identity {
             let message = MessageRow { standing: Standing::Dead, processed_at: now };
             self.messages.insert((row.consumer.clone(), identity.clone()), message);
         }
         let HeldRow { consumer, identity, key, incoming, .. } = row;
-        let error = shortened(error);
-        let dead = DeadRow { consumer, identity, key, incoming, attempts, reason, error, died_at: now };
-        self.dead_letters.insert(seq, dead);
+        let (error, parks_key) = (shortened(&burial.error), burial.park_key && key.is_some());
+        if let Some(key) = key.clone().filter(|_| parks_key) {
+            self.park(&consumer, key, ParkedBy::DeadLetter, now);
+        }
+        let (attempts, reason) = (burial.attempts, burial.reason);
+        let dead = DeadRow { consumer, identity, key, incoming, attempts, reason, error, parks_key, died_at: now };
+        self.dead_letters.insert(burial.seq, dead);
     }
 }
 

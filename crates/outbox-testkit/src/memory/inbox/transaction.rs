@@ -81,6 +81,7 @@ impl InboxTransaction for MemoryInboxTransaction {
     }
 
     async fn put_aside(&mut self, messages: &[Aside]) -> Result<(), StorageError> {
+        self.connection.connected()?;
         let keys: BTreeSet<_> =
             messages.iter().filter(|aside| parks(&aside.fate)).filter_map(|m| m.key.clone()).collect();
         for key in keys {
@@ -114,9 +115,10 @@ impl InboxTransaction for MemoryInboxTransaction {
             changes.push(match fate {
                 Fate::Received | Fate::Waiting => held(0, now),
                 Fate::Failed { attempts, delay, .. } => held(attempts, now + delay),
-                Fate::Dead { attempts, reason, error, .. } => {
-                    let error = shortened(&error);
-                    let row = DeadRow { consumer, identity, key, incoming, attempts, reason, error, died_at: now };
+                Fate::Dead { attempts, reason, error, park_key } => {
+                    let (error, parks_key) = (shortened(&error), park_key && key.is_some());
+                    let row =
+                        DeadRow { consumer, identity, key, incoming, attempts, reason, error, parks_key, died_at: now };
                     Change::Bury(seq, Box::new(row))
                 }
             });
@@ -156,6 +158,7 @@ impl InboxTransaction for MemoryInboxTransaction {
 
     async fn commit(mut self) -> Result<Committed, StorageError> {
         let connection = &mut self.connection;
+        connection.connected()?;
         let mut state = connection.open.database.available()?;
         if connection.is_ruined && !connection.open.database.commits_unverified {
             return Ok(Committed::Broken);
@@ -165,6 +168,10 @@ impl InboxTransaction for MemoryInboxTransaction {
             state.tables.apply(&connection.consumer, change, now);
         }
         Ok(Committed::Done)
+    }
+
+    async fn answers(&mut self) -> bool {
+        self.connection.connected().is_ok()
     }
 
     async fn rollback(self) {}
