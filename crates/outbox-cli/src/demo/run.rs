@@ -1,6 +1,7 @@
 use std::{
     convert::Infallible,
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,8 +37,9 @@ const AUDIT_SHARE: u32 = 5;
 pub(super) async fn run(plan: Plan) -> Result<bool> {
     let (database, folder) = database(&plan)?;
     let interrupt = Interrupt::listen(farewell(&plan, folder.as_ref()))?;
-    let broker = broker::open(plan.broker.as_ref(), plan.amqp_ca_pem.as_deref(), &plan.prefix).await?;
-    let result = match shop::open(&database, &plan.prefix).await {
+    let opened = broker::open(plan.broker.as_ref(), plan.amqp_ca_pem.as_deref(), &plan.prefix);
+    let broker = named_when_slow("the broker", opened).await?;
+    let result = match named_when_slow("the database", shop::open(&database, &plan.prefix)).await {
         Ok(shop) => {
             greet(&plan, &database, &*broker);
             let result = deliver_apply_and_verify(&plan, &shop, &*broker, interrupt).await;
@@ -74,6 +76,17 @@ fn farewell(plan: &Plan, folder: Option<&TempDir>) -> impl FnOnce() + Send + 'st
             output::line(left);
         }
     }
+}
+
+/// Waits, and says for what when that takes long.
+async fn named_when_slow<T>(what: &str, waiting: impl Future<Output = T>) -> T {
+    const LONG: Duration = Duration::from_secs(2);
+    let mut waiting = pin!(waiting);
+    if let Ok(done) = tokio::time::timeout(LONG, &mut waiting).await {
+        return done;
+    }
+    output::line(format!("waiting for {what} to answer, up to 20 s"));
+    waiting.await
 }
 
 fn greet(plan: &Plan, database: &Database, broker: &dyn Broker) {

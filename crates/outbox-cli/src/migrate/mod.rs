@@ -70,7 +70,7 @@ impl Migrate {
     pub(crate) async fn run(self, secrets: &mut Secrets) -> Result<()> {
         match self.action {
             Action::Up { target, to } => {
-                let (mut connection, schema) = target.connect(secrets).await?;
+                let (mut connection, schema) = target.connect_or_create(secrets).await?;
                 report("applied", &schema.up(&mut connection, to.unwrap_or(schema.newest())).await?);
             }
             Action::Down { target, to, delete_rows } => {

@@ -42,12 +42,27 @@ impl Target {
         Ok((database, self.schema()?))
     }
 
-    /// The same, connected.
+    /// The same, connected to a database that is there: SQLite would make the file of a mistyped path.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be used, or the database is not there or cannot be reached.
+    pub(super) async fn connect(&self, secrets: &mut Secrets) -> Result<(Connection, Schema)> {
+        let (database, schema) = self.read(secrets)?;
+        if let Database::Sqlite(path) = &database
+            && !path.exists()
+        {
+            bail!("--database: there is no file {}; `outbox migrate up` makes one", path.display());
+        }
+        Ok((Connection::establish(&database).await?, schema))
+    }
+
+    /// The same, connected; SQLite makes a file that is not there.
     ///
     /// # Errors
     ///
     /// When a value cannot be used, or the database cannot be reached.
-    pub(super) async fn connect(&self, secrets: &mut Secrets) -> Result<(Connection, Schema)> {
+    pub(super) async fn connect_or_create(&self, secrets: &mut Secrets) -> Result<(Connection, Schema)> {
         let (database, schema) = self.read(secrets)?;
         Ok((Connection::establish(&database).await?, schema))
     }

@@ -5,7 +5,15 @@ use crate::support::{mysql::MysqlDatabase, postgres::Database, program::run};
 #[test]
 fn up_status_and_down_on_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}", folder.path().join("shop.db").display());
+    let file = folder.path().join("shop.db");
+    let url = format!("sqlite:{}", file.display());
+    for action in [&["status"][..], &["down", "--to", "0"]] {
+        let refused = run(&[&["migrate"], action, &["--database", &url]].concat());
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.everything());
+        assert!(refused.stderr.contains("--database: there is no file"), "{}", refused.stderr);
+        assert!(!file.exists(), "a mistyped path became a database");
+    }
+    std::fs::write(&file, "").expect("an empty database");
     there_and_back("outbox", &["--database", &url, "--table-prefix", "shop_"]);
     there_and_back("inbox", &["--inbox", "--database", &url, "--inbox-table-prefix", "bill_"]);
 }

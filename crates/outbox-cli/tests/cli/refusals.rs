@@ -47,6 +47,14 @@ fn there_must_be_exactly_one_broker() {
 }
 
 #[test]
+fn a_demo_names_the_broker_that_does_not_answer() {
+    let address = format!("127.0.0.1:{}", closed_port());
+    let ended = run(&["demo", "--amqp", &format!("amqp://guest:hush-hush@{address}/%2f")]);
+    assert_refused(&ended, 1, &[&format!("cannot reach RabbitMQ at {address}")]);
+    assert_eq!(ended.stderr.matches("Connection refused").count(), 1, "{}", ended.stderr);
+}
+
+#[test]
 fn values_that_rabbitmq_cannot_carry_name_the_flag() {
     let relay = ["relay", "--database", "sqlite:x.db", "--amqp", "amqp://127.0.0.1:1/%2f"];
     let long = "x".repeat(300);

@@ -3,8 +3,9 @@
 mod consumer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
@@ -19,6 +20,8 @@ use outbox::{AmqpSource, AmqpTransport, Transport, amqp::Topology, inbox::ports:
 use super::{Broker, Consumer, Tally};
 use crate::demo::event::AGGREGATE_TYPE;
 
+/// How long the broker may take to answer.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Every routing key.
 const ALL: &str = "#";
 
@@ -90,9 +93,7 @@ impl RabbitMq {
 #[async_trait(?Send)]
 impl Broker for RabbitMq {
     fn describe(&self) -> String {
-        let after_user = self.url.rsplit('@').next().unwrap_or_default();
-        let address = after_user.split('/').next().unwrap_or_default();
-        format!("RabbitMQ at {address}, queue {}", self.queue)
+        format!("RabbitMQ at {}, queue {}", address(&self.url), self.queue)
     }
 
     fn transport(&self) -> Result<Arc<dyn Transport>> {
@@ -135,5 +136,30 @@ async fn connect(url: &str, ca_pem: Option<&str>, name: &str) -> Result<Connecti
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let trusted = OwnedTLSConfig { identity: None, cert_chain: ca_pem.map(str::to_owned) };
     let runtime = lapin::runtime::default_runtime()?;
-    Connection::connect_with_config(url, properties, trusted, runtime).await.context("cannot reach RabbitMQ")
+    let connected = Connection::connect_with_config(url, properties, trusted, runtime);
+    match tokio::time::timeout(CONNECT_LIMIT, connected).await {
+        Ok(Ok(connection)) => Ok(connection),
+        // lapin's text names its cause already
+        Ok(Err(error)) => bail!("cannot reach RabbitMQ at {}: {error}", address(url)),
+        Err(_) => bail!("cannot reach RabbitMQ at {}: no answer within {CONNECT_LIMIT:?}", address(url)),
+    }
+}
+
+/// Host and port of a URL.
+fn address(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_host_and_port_alone() {
+        for url in ["amqp://app:hush@broker:5672/%2f", "amqps://broker:5672", "amqp://app@broker:5672?heartbeat=5"] {
+            assert_eq!(address(url), "broker:5672", "{url}");
+        }
+    }
 }
