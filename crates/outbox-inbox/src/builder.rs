@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 
 use crate::decoder::{Decoder, Standard};
-use crate::engine::{Context, Engine};
+use crate::engine::{Context, Engine, Losses};
 use crate::handle::{InboxHandle, Shared};
 use crate::handler::{
     Failure, Handler, HandlerFn, Handlers, Raw, RawHandlerFn, State, StateHandlerFn, Stateless, Typed,
@@ -203,7 +203,8 @@ impl<S: InboxStorage> InboxBuilderWithSource<S> {
         }
         let rng = Mutex::new(new_rng(&config));
         let shared = Arc::new(Shared::default());
-        let context = Context { storage, consumer, config, handlers, decoder, derive, shared, rng };
+        let losses = Losses::default();
+        let context = Context { storage, consumer, config, handlers, decoder, derive, shared, losses, rng };
         Ok(Inbox { context: Arc::new(context), source })
     }
 }

@@ -30,8 +30,8 @@ pub struct InboxConfig {
     pub storage_timeout: Duration,
     /// What becomes of a message that no handler is registered for. Default [`UnknownTypes::DeadLetter`].
     pub unknown_types: UnknownTypes,
-    /// Failed attempts after which a message becomes a dead letter. A lost connection counts only when the message, alone, has lost its own four times in a
-    /// row. Default 5; 1 to 1,000.
+    /// Failed attempts after which a message becomes a dead letter. A lost connection counts only when the message, alone, has lost its own for the fourth
+    /// time. Default 5; 1 to 1,000.
     pub max_attempts: u32,
     /// Waits between the attempts of one message.
     pub retry: Backoff,

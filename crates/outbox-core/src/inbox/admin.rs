@@ -48,6 +48,14 @@ pub trait InboxAdmin: Send + Sync {
     /// A [`StorageError`].
     async fn discard(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError>;
 
+    /// Lets what follows a dead letter pass it: it stays, and parks its key no more. The key goes on unless an operator or another dead letter parks it.
+    /// `false`: there is no such dead letter, or it parks no key.
+    ///
+    /// # Errors
+    ///
+    /// A [`StorageError`].
+    async fn pass(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError>;
+
     /// Parked keys by their bytes, starting after `after`, at most `limit`.
     ///
     /// # Errors
@@ -67,18 +75,13 @@ pub trait InboxAdmin: Send + Sync {
     /// A [`StorageError`].
     async fn park(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError>;
 
-    /// Takes a reason back for which a key is parked, as [`parked_keys`](Self::parked_keys) tells it. With [`ParkedBy::Operator`], the operator's own: a dead
-    /// letter that parks the key too keeps it, as [`ParkedBy::DeadLetter`]. With [`ParkedBy::DeadLetter`], that of all its dead letters, which stay: what
-    /// follows passes them. Without another reason what is held of the key is processed first, in order ([`ParkedBy::Held`]); with nothing held it is no
-    /// longer parked.
-    ///
-    /// `false`: the key is not parked for this reason (any more), and nothing has changed. So a dead letter that came since the operator looked
-    /// is never passed by mistake. It is always `false` with [`ParkedBy::Held`]: such a key goes on by itself.
+    /// Takes an operator's [`park`](Self::park) back. A dead letter that parks the key too keeps it parked, as [`ParkedBy::DeadLetter`]. Otherwise what is held
+    /// of it is processed first, in order ([`ParkedBy::Held`]); with nothing held it is no longer parked. `false`: no operator has parked it.
     ///
     /// # Errors
     ///
     /// A [`StorageError`].
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError>;
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError>;
 }
 
 /// A dead letter of the inbox, with the message as it came.

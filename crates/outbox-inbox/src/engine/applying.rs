@@ -13,9 +13,6 @@ use crate::{Delivery, UnknownTypes};
 /// Conflicts that one message may meet alone before they count as a failure: a handler that always deadlocks must not spin for ever.
 pub(super) const MAX_CONFLICTS: u32 = 20;
 
-/// Connections that one message may lose alone before that counts as a failure: what breaks every connection must not block its key for ever.
-pub(super) const MAX_LOSSES: u32 = 3;
-
 /// What became of a delivery in a transaction.
 pub(super) enum Applied {
     Done,
@@ -123,11 +120,6 @@ pub(super) async fn give_up<S: InboxStorage>(
         }
         Trouble::Panicked(_) | Trouble::Hung(_) => Ended::Handler(text),
     }
-}
-
-/// Why a message that lost its connection again and again has failed.
-pub(super) fn lost_text(text: &str) -> String {
-    format!("the connection to the database was lost each time the handler ran: {text}")
 }
 
 async fn answers<S: InboxStorage>(context: &Context<S>, transaction: &mut S::Transaction) -> bool {

@@ -10,7 +10,8 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::Context;
-use super::applying::{Applied, Ended, MAX_CONFLICTS, MAX_LOSSES, apply, give_up, lost_text};
+use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up};
+use super::losses::{MAX_LOSSES, lost_text};
 use super::work::{Read, Work, aside, dead};
 use crate::defect::has_defect;
 use crate::stats::add;
@@ -45,11 +46,13 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
     let mut done =
         Done { worker, committed: Vec::with_capacity(open.len()), dropped: Vec::new(), in_one: true, put_aside: false };
     let (mut away, mut conflicts, mut losses) = (0, 0, 0);
+    // why the first message has failed, until that is written down
+    let mut failure: Option<String> = None;
     loop {
         let (gone, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|work| work.assignment.is_gone());
         if !gone.is_empty() {
             // they may have been another message's
-            (conflicts, losses) = (0, 0);
+            (conflicts, losses, failure) = (0, 0, None);
         }
         done.dropped.extend(gone);
         open = rest.into();
@@ -57,9 +60,9 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
             return done;
         }
         let count = if done.in_one { open.len() } else { 1 };
-        let ended = match attempt(&context, &mut open.make_contiguous()[..count], None).await {
+        let ended = match attempt(&context, &mut open.make_contiguous()[..count], failure.clone()).await {
             Ok(counts) => {
-                (away, conflicts, losses) = (0, 0, 0);
+                (away, conflicts, losses, failure) = (0, 0, 0, None);
                 done.put_aside |= counts.held > 0;
                 context.shared.database_is_well();
                 done.committed.extend(open.drain(..count));
@@ -68,16 +71,26 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
             Err(ended) => ended,
         };
         add(&context.shared.counters.rolled_back, 1);
-        let failure = match ended {
+        let is_put_aside = failure.is_some();
+        let text = match ended {
             Ended::Storage(error) => {
                 forget_standings(&mut open);
                 away += 1;
-                context.shared.database_failed("a transaction of the inbox failed", &error);
+                let what = if is_put_aside {
+                    "a failed message could not be put aside"
+                } else {
+                    "a transaction of the inbox failed"
+                };
+                context.shared.database_failed(what, &error);
                 context.pause(away).await;
                 continue;
             }
             _ if count > 1 => {
                 done.in_one = false;
+                continue;
+            }
+            _ if is_put_aside => {
+                context.pause(1).await;
                 continue;
             }
             Ended::Conflict if conflicts < MAX_CONFLICTS => {
@@ -86,37 +99,21 @@ pub(super) async fn process<S: InboxStorage>(context: Arc<Context<S>>, worker: u
                 context.pause(1).await;
                 continue;
             }
-            Ended::Lost(text) => {
+            Ended::Lost(_) if losses < MAX_LOSSES => {
                 done.in_one = false;
                 losses += 1;
-                let assignment = open[0].assignment.clone();
-                context.until_it_answers(losses, || assignment.is_gone()).await;
-                if losses <= MAX_LOSSES || assignment.is_gone() {
-                    continue;
-                }
-                lost_text(&text)
+                drop(context.connection_lost());
+                context.pause(losses).await;
+                continue;
             }
             Ended::Conflict => "other transactions were in the way again and again".to_owned(),
+            Ended::Lost(text) => lost_text(&text),
             Ended::Broken => "the handler ended the transaction, or swallowed an error that did".to_owned(),
             Ended::Handler(text) => text,
         };
         done.in_one = false;
         add(&context.shared.counters.failed, 1);
-        match attempt(&context, &mut open.make_contiguous()[..1], Some(failure)).await {
-            Ok(counts) => {
-                (away, conflicts, losses) = (0, 0, 0);
-                done.put_aside |= counts.held > 0;
-                done.committed.extend(open.pop_front());
-            }
-            // the handler is called again: its failure is not written down
-            Err(Ended::Storage(error)) => {
-                forget_standings(&mut open);
-                away += 1;
-                context.shared.database_failed("a failed message could not be put aside", &error);
-                context.pause(away).await;
-            }
-            Err(_) => context.pause(1).await,
-        }
+        failure = Some(text);
     }
 }
 

@@ -7,6 +7,7 @@ use outbox_core::relay::Backoff;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::Losses;
 use crate::InboxConfig;
 use crate::builder::DeriveIdentity;
 use crate::decoder::Decoder;
@@ -22,6 +23,7 @@ pub(crate) struct Context<S: InboxStorage> {
     pub(crate) decoder: Arc<dyn Decoder>,
     pub(crate) derive: Option<DeriveIdentity>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) losses: Losses,
     pub(crate) rng: Mutex<StdRng>,
 }
 
@@ -49,22 +51,11 @@ impl<S: InboxStorage> Context<S> {
         tokio::time::sleep(self.delay(&self.config.reconnect, attempt)).await;
     }
 
-    /// Waits until the database answers, after a handler lost its connection for the `losses`th time; no longer than until `is_over`.
-    pub(super) async fn until_it_answers(&self, losses: u32, is_over: impl Fn() -> bool) {
+    /// A handler has lost its connection: the database is to blame, unless it happens to the same message again and again.
+    pub(super) fn connection_lost(&self) -> StorageError {
         let lost = StorageError::new(StorageErrorKind::Unavailable, "the connection was lost while a handler ran");
         self.shared.database_failed("a handler has failed for want of a connection", &lost);
-        let mut attempt = losses;
-        loop {
-            self.pause(attempt).await;
-            if is_over() {
-                return;
-            }
-            match self.limited("checking the database", self.storage.check()).await {
-                Ok(_) => return self.shared.database_is_well(),
-                Err(error) => self.shared.database_failed("the database does not answer", &error),
-            }
-            attempt = attempt.saturating_add(1);
-        }
+        lost
     }
 
     pub(super) fn delay(&self, backoff: &Backoff, attempt: u32) -> Duration {

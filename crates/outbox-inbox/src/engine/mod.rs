@@ -8,6 +8,7 @@ mod batches;
 mod context;
 mod held;
 mod lanes;
+mod losses;
 mod partitions;
 mod positions;
 mod receiving;
@@ -18,4 +19,5 @@ mod sequences;
 mod work;
 
 pub(crate) use context::Context;
+pub(crate) use losses::Losses;
 pub(crate) use run::Engine;

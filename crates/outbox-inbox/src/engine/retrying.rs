@@ -11,7 +11,7 @@ use outbox_core::ports::{Fenced, StorageError};
 use outbox_core::relay::DeadLetterPolicy;
 
 use super::Context;
-use super::applying::{Applied, Ended, MAX_CONFLICTS, MAX_LOSSES, apply, give_up, lost_text, roll_back};
+use super::applying::{Applied, Ended, MAX_CONFLICTS, apply, give_up, roll_back};
 use super::work::{Read, Unreadable, read};
 use crate::Delivery;
 use crate::defect::has_defect;
@@ -81,15 +81,15 @@ async fn process_all<S: InboxStorage>(
     if open.is_empty() {
         return Ok(());
     }
-    match attempt(context, claim, &open).await {
-        Ok(()) => return Ok(()),
-        Err(Stopped::Lost) => return Ok(()),
-        Err(Stopped::Ended(Ended::Storage(error))) => return Err(error),
-        Err(stopped) => {
-            add(&context.shared.counters.rolled_back, 1);
-            if matches!(stopped, Stopped::Ended(Ended::Lost(_))) {
-                context.until_it_answers(1, || false).await;
+    if open.len() > 1 && open.iter().all(|held| context.losses.blame(held.seq).is_none()) {
+        match attempt(context, claim, &open).await {
+            Ok(()) => {
+                context.losses.forget(open.iter().map(|held| held.seq));
+                return Ok(());
             }
+            Err(Stopped::Lost) => return Ok(()),
+            Err(Stopped::Ended(Ended::Storage(error))) => return Err(error),
+            Err(_) => add(&context.shared.counters.rolled_back, 1),
         }
     }
     let mut blocked = BTreeSet::new();
@@ -110,45 +110,69 @@ async fn process_alone<S: InboxStorage>(
     claim: ClaimToken,
     held: &Held,
 ) -> Result<bool, StorageError> {
-    let (mut conflicts, mut losses) = (0, 0);
+    if let Some(failure) = context.losses.blame(held.seq) {
+        return failed(context, claim, held, failure).await;
+    }
+    let mut conflicts = 0;
     let failure = loop {
-        match attempt(context, claim, std::slice::from_ref(held)).await {
-            Ok(()) => return Ok(true),
-            Err(Stopped::Lost) => return Ok(false),
-            Err(Stopped::Bury(reason, text)) => {
+        let stopped = match attempt(context, claim, std::slice::from_ref(held)).await {
+            Ok(()) => {
+                context.losses.forget([held.seq]);
+                return Ok(true);
+            }
+            Err(stopped) => stopped,
+        };
+        add(&context.shared.counters.rolled_back, 1);
+        match stopped {
+            Stopped::Lost => return Ok(false),
+            Stopped::Bury(reason, text) => {
                 return bury(context, claim, held.seq, held.delivery.attempts, reason, text).await;
             }
-            Err(Stopped::Ended(Ended::Storage(error))) => return Err(error),
-            Err(Stopped::Ended(Ended::Conflict)) if conflicts < MAX_CONFLICTS => {
+            Stopped::Ended(Ended::Storage(error)) => return Err(error),
+            Stopped::Ended(Ended::Conflict) if conflicts < MAX_CONFLICTS => {
                 conflicts += 1;
                 context.pause(1).await;
             }
-            Err(Stopped::Ended(Ended::Conflict)) => {
-                break "other transactions were in the way again and again".to_owned();
+            Stopped::Ended(Ended::Conflict) => break "other transactions were in the way again and again".to_owned(),
+            Stopped::Ended(Ended::Lost(text)) => {
+                context.losses.note(held.seq, text);
+                // it is given back, and claimed again when the database answers
+                return Err(context.connection_lost());
             }
-            Err(Stopped::Ended(Ended::Lost(text))) => {
-                losses += 1;
-                context.until_it_answers(losses, || false).await;
-                if losses > MAX_LOSSES {
-                    break lost_text(&text);
-                }
-            }
-            Err(Stopped::Ended(Ended::Broken)) => {
+            Stopped::Ended(Ended::Broken) => {
                 break "the handler ended the transaction, or swallowed an error that did".to_owned();
             }
-            Err(Stopped::Ended(Ended::Handler(text))) => break text,
+            Stopped::Ended(Ended::Handler(text)) => break text,
         }
     };
-    add(&context.shared.counters.failed, 1);
+    failed(context, claim, held, failure).await
+}
+
+/// Writes a failed attempt down. Whether its followers may go on.
+async fn failed<S: InboxStorage>(
+    context: &Context<S>,
+    claim: ClaimToken,
+    held: &Held,
+    failure: String,
+) -> Result<bool, StorageError> {
     let attempts = held.delivery.attempts.saturating_add(1);
     if attempts >= context.config.max_attempts {
-        return bury(context, claim, held.seq, attempts, InboxDeadReason::AttemptsExhausted, failure).await;
+        let reason = InboxDeadReason::AttemptsExhausted;
+        let goes_on = bury(context, claim, held.seq, attempts, reason, failure).await?;
+        note_failure(context, held);
+        return Ok(goes_on);
     }
     let delay = context.delay(&context.config.retry, attempts);
     let failure = HeldFailure { seq: held.seq, attempts, delay, error: failure };
     let written = context.storage.held().fail(&context.consumer, claim, &failure);
     note_fence(context, context.limited("marking a failed attempt", written).await?);
+    note_failure(context, held);
     Ok(false)
+}
+
+fn note_failure<S: InboxStorage>(context: &Context<S>, held: &Held) {
+    add(&context.shared.counters.failed, 1);
+    context.losses.forget([held.seq]);
 }
 
 /// One transaction.

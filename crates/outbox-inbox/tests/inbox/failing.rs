@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use outbox_core::inbox::{Acknowledging, InboxStorage as _, OrderingKey, ParkedBy};
+use outbox_core::inbox::{Acknowledging, InboxStorage as _, OrderingKey};
 use outbox_core::relay::DeadLetterPolicy;
 use outbox_inbox::InboxConfig;
 
@@ -111,7 +111,7 @@ async fn an_operator_holds_a_key_back() {
     let inbox = shop.start(InboxConfig::default());
     shop.until_all_is_acknowledged().await;
     assert_eq!((shop.effects_of("a").len(), shop.effects_of("b").len()), (0, 3));
-    shop.database.admin().unpark(&shop.consumer, &key, ParkedBy::Operator).await.unwrap();
+    shop.database.admin().unpark(&shop.consumer, &key).await.unwrap();
     until("the key goes on", || shop.effects_of("a") == [0, 1, 2]).await;
     inbox.stop().await;
 }

@@ -50,6 +50,19 @@ async fn a_message_that_breaks_every_connection_does_not_block_its_key_for_ever(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_message_is_blamed_although_its_claim_runs_out_between_the_losses() {
+    let shop = Shop::new(Acknowledging::Cumulative, 1);
+    shop.on("a-0", Whim::LoseSlowly(1_000));
+    publish_three(&shop);
+    let inbox = shop.start(InboxConfig { claim_lease: Duration::from_millis(1_500), ..strict(Mode::Durable) });
+    until("the followers are through", || shop.effects_of("a") == [1, 2]).await;
+    assert_eq!(shop.dead_letters().await.len(), 1);
+    let calls = shop.calls.load(Ordering::Relaxed);
+    assert!(calls <= 12, "{calls} calls of the handler");
+    assert_eq!(inbox.stop().await.stats.failed, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_database_that_is_away_after_a_lost_connection_is_waited_for_and_the_health_says_so() {
     for mode in [Mode::Transactional, Mode::Durable] {
         let shop = Shop::new(Acknowledging::Cumulative, 1);

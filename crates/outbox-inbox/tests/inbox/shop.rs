@@ -36,6 +36,8 @@ pub(crate) enum Whim {
     Swallow(usize),
     /// The connection is lost, and the handler returns the error.
     Lose(usize),
+    /// The connection is lost after a second, and the handler returns the error.
+    LoseSlowly(usize),
     /// The connection is lost, and the handler panics over it.
     LoseAndPanic(usize),
 }
@@ -80,6 +82,7 @@ impl Shop {
         | Whim::Hang(left)
         | Whim::Swallow(left)
         | Whim::Lose(left)
+        | Whim::LoseSlowly(left)
         | Whim::LoseAndPanic(left)) = whim;
         if *left == 0 {
             return None;
@@ -100,7 +103,10 @@ impl Shop {
                     Some(Whim::Panic(_)) => panic!("no such card"),
                     Some(Whim::Hang(_)) => std::future::pending().await,
                     Some(Whim::Swallow(_)) => conn.ruin(),
-                    Some(Whim::Lose(_)) => {
+                    Some(whim @ (Whim::Lose(_) | Whim::LoseSlowly(_))) => {
+                        if matches!(whim, Whim::LoseSlowly(_)) {
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                        }
                         conn.lose();
                         conn.write("after the loss").await?;
                     }

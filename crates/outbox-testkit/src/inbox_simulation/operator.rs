@@ -24,19 +24,22 @@ pub(super) async fn work(world: Arc<World>) {
             if world.roll(|dice| dice.once_in(2)) {
                 drop(admin.park(&world.consumer, &key).await);
             } else {
-                drop(admin.unpark(&world.consumer, &key, ParkedBy::Operator).await);
+                drop(admin.unpark(&world.consumer, &key).await);
             }
         }
     }
 }
 
-/// Replays most, which then succeed, and discards some.
+/// Replays most, which then succeed, lets others pass some, and discards those and some more.
 async fn settle_dead_letters(world: &World) {
     let admin = world.database.admin();
     let letters: Vec<InboxDeadLetter> = admin.dead_letters(&world.consumer, 0, 1_000).await.unwrap_or_default();
     for letter in letters {
         let Some(id) = letter.identity.map(|identity| identity.id().to_owned()) else { continue };
-        if world.roll(|dice| dice.once_in(4)) {
+        if world.roll(|dice| dice.once_in(6)) && admin.pass(&world.consumer, letter.seq).await.unwrap_or(false) {
+            // what follows may be applied by now: a replay would come after it
+            world.lock().passed.insert(id);
+        } else if world.lock().passed.contains(&id) || world.roll(|dice| dice.once_in(4)) {
             world.lock().discarded.insert(id.clone());
             if !admin.discard(&world.consumer, letter.seq).await.unwrap_or(false) {
                 world.lock().discarded.remove(&id);
@@ -53,6 +56,6 @@ async fn settle_dead_letters(world: &World) {
 async fn unpark_all(world: &World, admin: &dyn InboxAdmin) {
     let parked = admin.parked_keys(&world.consumer, None, 1_000).await.unwrap_or_default();
     for key in parked.into_iter().filter(|key| key.by == ParkedBy::Operator) {
-        drop(admin.unpark(&world.consumer, &key.key, ParkedBy::Operator).await);
+        drop(admin.unpark(&world.consumer, &key.key).await);
     }
 }

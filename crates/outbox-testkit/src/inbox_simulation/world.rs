@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) dead: BTreeSet<String>,
     /// Dead letters that the operator discarded.
     pub(super) discarded: BTreeSet<String>,
+    /// Dead letters that the operator let others pass.
+    pub(super) passed: BTreeSet<String>,
     pub(super) handles: Vec<InboxHandle>,
     pub(super) processes: BTreeMap<usize, Control>,
     pub(super) coming_back: usize,
@@ -64,6 +66,7 @@ impl World {
             failing: BTreeMap::new(),
             dead: BTreeSet::new(),
             discarded: BTreeSet::new(),
+            passed: BTreeSet::new(),
             handles: Vec::new(),
             processes: BTreeMap::new(),
             coming_back: 0,

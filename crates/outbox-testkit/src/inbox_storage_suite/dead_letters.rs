@@ -20,6 +20,7 @@ pub(super) fn cases<S: InboxStorage>() -> Vec<Case<Subject<S>>> {
         a_replayed_message_waits_until_no_other_dead_letter_parks_its_key,
         an_operator_who_unparks_does_not_pass_a_dead_letter_that_came_meanwhile,
         what_follows_passes_a_dead_letter_when_an_operator_says_so,
+        passing_a_dead_letter_leaves_a_key_alone_that_an_operator_parked,
         replaying_and_discarding_what_is_not_there_is_false,
         dead_letters_are_listed_a_page_at_a_time_for_each_consumer,
     ]
@@ -95,7 +96,7 @@ async fn a_replayed_message_waits_for_an_operator_who_parked_its_key<S: InboxSto
     replay_first(subject).await;
     assert_eq!(subject.parked_by("a").await, Some(ParkedBy::Operator));
     assert!(subject.claimable().await.is_empty());
-    assert!(subject.admin().unpark(&subject.consumer, &key("a"), ParkedBy::Operator).await.expect("unpark"));
+    assert!(subject.admin().unpark(&subject.consumer, &key("a")).await.expect("unpark"));
     assert_eq!(subject.claimable().await, ["1"]);
 }
 
@@ -127,8 +128,7 @@ async fn a_replayed_message_waits_until_no_other_dead_letter_parks_its_key<S: In
 async fn an_operator_who_unparks_does_not_pass_a_dead_letter_that_came_meanwhile<S: InboxStorage>(
     subject: &Subject<S>,
 ) {
-    let unpark =
-        async || subject.admin().unpark(&subject.consumer, &key("a"), ParkedBy::Operator).await.expect("unpark");
+    let unpark = async || subject.admin().unpark(&subject.consumer, &key("a")).await.expect("unpark");
     subject.admin().park(&subject.consumer, &key("a")).await.expect("park");
     subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", Some("a"), Fate::Waiting)]).await;
     assert!(unpark().await);
@@ -140,18 +140,31 @@ async fn an_operator_who_unparks_does_not_pass_a_dead_letter_that_came_meanwhile
 }
 
 async fn what_follows_passes_a_dead_letter_when_an_operator_says_so<S: InboxStorage>(subject: &Subject<S>) {
-    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true)), aside("2", Some("b"), dead(REASON, true))]).await;
-    subject.put_aside(&[aside("3", Some("a"), Fate::Waiting)]).await;
-    for name in ["a", "b"] {
-        assert!(subject.admin().unpark(&subject.consumer, &key(name), ParkedBy::DeadLetter).await.expect("unpark"));
-    }
+    let pass = async |seq| subject.admin().pass(&subject.consumer, seq).await.expect("pass");
+    let parking = ["1", "2"].map(|id| aside(id, Some("a"), dead(REASON, true)));
+    subject.put_aside(&parking).await;
+    subject.put_aside(&[aside("3", Some("a"), Fate::Waiting), aside("4", Some("b"), dead(REASON, true))]).await;
+    subject.put_aside(&[aside("5", Some("c"), dead(REASON, false)), aside("6", None, dead(REASON, true))]).await;
+    let letters: Vec<i64> = subject.dead_letters().await.iter().map(|letter| letter.seq).collect();
+    let [one, other, b, parks_none, keyless] = letters[..] else { panic!("{letters:?}") };
+    assert!(pass(one).await);
+    assert!(subject.claimable().await.is_empty(), "it passes another dead letter");
+    assert!(!pass(one).await, "it parks its key no more");
+    assert!(pass(other).await && pass(b).await);
     assert_eq!(subject.claimable().await, ["3"]);
     assert!(!subject.is_parked("b").await, "nothing of it is held");
-    assert_eq!(subject.dead_letters().await.len(), 2, "they stay");
-    // and they park it no more
-    subject.admin().park(&subject.consumer, &key("b")).await.expect("park");
-    assert!(subject.admin().unpark(&subject.consumer, &key("b"), ParkedBy::Operator).await.expect("unpark"));
-    assert!(!subject.is_parked("b").await);
+    assert!(!pass(parks_none).await && !pass(keyless).await && !pass(keyless + 1).await);
+    assert_eq!(subject.dead_letters().await.len(), letters.len(), "they stay");
+}
+
+async fn passing_a_dead_letter_leaves_a_key_alone_that_an_operator_parked<S: InboxStorage>(subject: &Subject<S>) {
+    subject.put_aside(&[aside("1", Some("a"), dead(REASON, true))]).await;
+    subject.admin().park(&subject.consumer, &key("a")).await.expect("park");
+    let seq = subject.dead_letters().await[0].seq;
+    assert!(subject.admin().pass(&subject.consumer, seq).await.expect("pass"));
+    assert_eq!(subject.parked_by("a").await, Some(ParkedBy::Operator));
+    assert!(subject.admin().unpark(&subject.consumer, &key("a")).await.expect("unpark"));
+    assert!(!subject.is_parked("a").await);
 }
 
 async fn replaying_and_discarding_what_is_not_there_is_false<S: InboxStorage>(subject: &Subject<S>) {

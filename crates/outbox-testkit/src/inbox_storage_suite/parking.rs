@@ -54,16 +54,12 @@ async fn a_key_with_a_held_follower_stays_parked<S: InboxStorage>(subject: &Subj
 
 async fn an_operator_parks_and_unparks_a_key_once<S: InboxStorage>(subject: &Subject<S>) {
     let (admin, consumer) = (subject.admin(), &subject.consumer);
-    assert!(!admin.unpark(consumer, &key("a"), ParkedBy::Operator).await.expect("unpark"));
+    assert!(!admin.unpark(consumer, &key("a")).await.expect("unpark"));
     assert!(admin.park(consumer, &key("a")).await.expect("park"));
     assert!(!admin.park(consumer, &key("a")).await.expect("park"));
     assert!(subject.is_parked("a").await);
-    for not_its_reason in [ParkedBy::Held, ParkedBy::DeadLetter] {
-        assert!(!admin.unpark(consumer, &key("a"), not_its_reason).await.expect("unpark"));
-    }
-    assert!(subject.is_parked("a").await);
-    assert!(admin.unpark(consumer, &key("a"), ParkedBy::Operator).await.expect("unpark"));
-    assert!(!admin.unpark(consumer, &key("a"), ParkedBy::Operator).await.expect("unpark"));
+    assert!(admin.unpark(consumer, &key("a")).await.expect("unpark"));
+    assert!(!admin.unpark(consumer, &key("a")).await.expect("unpark"));
     assert!(!subject.is_parked("a").await);
 }
 
@@ -72,16 +68,14 @@ async fn what_is_held_of_an_operator_s_key_waits_and_goes_first<S: InboxStorage>
     subject.put_aside(&[aside("1", Some("a"), Fate::Waiting)]).await;
     assert!(subject.claimable().await.is_empty());
     assert_eq!(subject.held().backlog(&subject.consumer).await.expect("backlog").next_due, None);
-    assert!(subject.admin().unpark(&subject.consumer, &key("a"), ParkedBy::Operator).await.expect("unpark"));
+    assert!(subject.admin().unpark(&subject.consumer, &key("a")).await.expect("unpark"));
     assert!(subject.is_parked("a").await, "a later message would overtake the held one");
     assert_eq!(subject.claimable().await, ["1"]);
 }
 
 async fn what_is_held_is_not_unparked_by_hand<S: InboxStorage>(subject: &Subject<S>) {
     subject.put_aside(&[aside("1", Some("a"), Fate::Waiting)]).await;
-    for by in [ParkedBy::Held, ParkedBy::DeadLetter, ParkedBy::Operator] {
-        assert!(!subject.admin().unpark(&subject.consumer, &key("a"), by).await.expect("unpark"));
-    }
+    assert!(!subject.admin().unpark(&subject.consumer, &key("a")).await.expect("unpark"));
     assert!(subject.is_parked("a").await, "a later message would overtake the held one");
 }
 

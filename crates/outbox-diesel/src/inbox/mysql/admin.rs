@@ -120,7 +120,34 @@ impl MysqlInboxAdmin {
         Ok(before != Some(ParkedBy::Operator))
     }
 
-    async fn unpark_once(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
+    async fn pass_once(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
+        const WHAT: &str = "pass a dead letter";
+        let name = name_of(consumer);
+        let letter = format!("d.consumer = {name} AND d.seq = {seq}");
+        let (mut work, sets) = Work::begin(&self.pool, WHAT, &self.find(&letter)).await?;
+        let Some(key) = sets.first().and_then(|set| set.rows.first()).and_then(|found| ordering_key(found, 2)) else {
+            work.roll_back().await;
+            return Ok(false);
+        };
+        let pass = self.tables.render(&format!(
+            "UPDATE {{{{dead_letters}}}} AS d FORCE INDEX (PRIMARY) SET d.parks_key = 0 WHERE {letter} AND d.parks_key = 1"
+        ));
+        let others = self.other_letters(&name, &key, seq);
+        let sets = work.run(&format!("{}; {others}; {pass}", look_at_key(&self.tables, &name, &key))).await?;
+        let [reason, held, others, passed] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+        if passed.matched == 0 {
+            work.roll_back().await;
+            return Ok(false);
+        }
+        let state = KeyState::read([reason, held]);
+        if state.parked_by == Some(ParkedBy::DeadLetter) && others.rows.is_empty() {
+            work.run(&self.let_go(&name, &key, &state)).await?;
+        }
+        work.commit().await?;
+        Ok(true)
+    }
+
+    async fn unpark_once(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
         const WHAT: &str = "unpark a key";
         const NONE: i64 = 0; // numbers of letters begin with 1
         let name = name_of(consumer);
@@ -128,21 +155,14 @@ impl MysqlInboxAdmin {
         let (mut work, sets) = Work::begin(&self.pool, WHAT, &looks).await?;
         let [reason, held, letters] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
         let state = KeyState::read([reason, held]);
-        if by == ParkedBy::Held || state.parked_by != Some(by) {
+        if state.parked_by != Some(ParkedBy::Operator) {
             work.roll_back().await;
             return Ok(false);
         }
-        let text = match by {
-            ParkedBy::Operator if !letters.rows.is_empty() => self.set_reason(&name, key, ParkedBy::DeadLetter),
-            ParkedBy::Operator | ParkedBy::Held => self.let_go(&name, key, &state),
-            ParkedBy::DeadLetter => {
-                let (prefix, literal) = (self.tables.prefix(), bytes_literal(key.as_bytes()));
-                let pass = self.tables.render(&format!(
-                    "UPDATE {{{{dead_letters}}}} FORCE INDEX ({prefix}dead_letters_parking) SET parks_key = 0 \
-                     WHERE consumer = {name} AND ordering_key = {literal} AND parks_key = 1"
-                ));
-                format!("{pass}; {}", self.let_go(&name, key, &state))
-            }
+        let text = if letters.rows.is_empty() {
+            self.let_go(&name, key, &state)
+        } else {
+            self.set_reason(&name, key, ParkedBy::DeadLetter)
         };
         work.run(&text).await?;
         work.commit().await?;
@@ -204,6 +224,10 @@ impl InboxAdmin for MysqlInboxAdmin {
         repeated(|| self.discard_once(consumer, seq).boxed()).await
     }
 
+    async fn pass(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
+        repeated(|| self.pass_once(consumer, seq).boxed()).await
+    }
+
     async fn parked_keys(
         &self,
         consumer: &Consumer,
@@ -233,7 +257,7 @@ impl InboxAdmin for MysqlInboxAdmin {
         repeated(|| self.park_once(consumer, key).boxed()).await
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
-        repeated(|| self.unpark_once(consumer, key, by).boxed()).await
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
+        repeated(|| self.unpark_once(consumer, key).boxed()).await
     }
 }

@@ -14,7 +14,7 @@ use mysql_async::Row;
 use outbox_core::inbox::{ClaimToken, Consumer, HeldMessage, OrderingKey};
 use outbox_core::ports::StorageError;
 
-use super::json::{KEYS, NUMBERS, keys, numbers, table};
+use super::json::{KEYS, NUMBERS, beside_locks, keys, numbers, table};
 use super::row::{columns, held_message, ordering_key};
 use super::work::Work;
 use crate::inbox::InboxTables;
@@ -180,13 +180,18 @@ impl<'c> Claiming<'c> {
             return Ok(Vec::new());
         }
         wanted.sort_unstable();
-        let (mut work, sets) = Work::begin(self.pool, WHAT, &self.lock(&wanted)).await?;
-        let [locked, busy] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+        let keys: Vec<&OrderingKey> = runs.iter().filter_map(|(key, _)| key.as_ref()).collect();
+        let (mut work, sets) = Work::begin(self.pool, WHAT, &self.lock(&wanted, &keys)).await?;
+        let [locked, busy, heads] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
         let locked: BTreeSet<i64> = locked.rows.iter().map(|row| big(row, 0)).collect();
         let wanted: BTreeSet<i64> = wanted.into_iter().collect();
         let busy = keys_of(&busy.rows);
-        // of a run only what has no gap, and nothing of a key that somebody has got hold of meanwhile
-        let taken = runs.iter().filter(|(key, _)| key.as_ref().is_none_or(|key| !busy.contains(key)));
+        let heads: BTreeMap<OrderingKey, i64> =
+            heads.rows.iter().filter_map(|row| Some((ordering_key(row, 1)?, big(row, 0)))).collect();
+        // of a run only what has no gap and begins its key, and nothing of a key that somebody has got hold of meanwhile
+        let begins = |key: &OrderingKey, run: &[i64]| heads.get(key).is_some_and(|head| run.first() == Some(head));
+        let taken =
+            runs.iter().filter(|(key, run)| key.as_ref().is_none_or(|key| !busy.contains(key) && begins(key, run)));
         let taken =
             taken.flat_map(|(_, run)| run.iter().take_while(|seq| wanted.contains(seq) && locked.contains(seq)));
         let taken = numbers(taken);
@@ -242,15 +247,20 @@ impl<'c> Claiming<'c> {
         Ok(runs)
     }
 
-    /// Locks what is still free of these, and then looks again at who has keys.
-    fn lock(&self, wanted: &[i64]) -> String {
-        let Self { held, consumer, token, .. } = self;
+    /// Locks what is still free of these, and then looks again at who has keys, and at the first message of each key that nobody has parked meanwhile.
+    /// That is one statement: a first message that was buried, and has parked its key, is seen either there or in the key.
+    fn lock(&self, wanted: &[i64], of_keys: &[&OrderingKey]) -> String {
+        let Self { held, parked, prefix, consumer, token, .. } = self;
         format!(
             "SELECT h.seq FROM {} STRAIGHT_JOIN {held} AS h FORCE INDEX (PRIMARY) ON h.seq = v.seq WHERE h.consumer = {consumer} \
-             AND (h.claim = {token} OR ({})) FOR UPDATE SKIP LOCKED; {}",
-            table(NUMBERS, &numbers(wanted)),
+             AND (h.claim = {token} OR ({})) FOR UPDATE SKIP LOCKED; {}; \
+             SELECT (SELECT h.seq FROM {held} AS h FORCE INDEX ({prefix}held_key) WHERE h.consumer = {consumer} \
+             AND h.ordering_key = p.ordering_key ORDER BY h.seq LIMIT 1), p.ordering_key FROM {} STRAIGHT_JOIN {parked} AS p FORCE INDEX (PRIMARY) \
+             ON p.consumer = {consumer} AND p.ordering_key = unhex(v.ordering_key) WHERE p.reason = 'held'",
+            beside_locks(&table(NUMBERS, &numbers(wanted))),
             self.is_free(),
             self.busy_keys(),
+            table(KEYS, &keys(of_keys.iter().map(|key| (*key, "")))),
         )
     }
 

@@ -26,7 +26,7 @@ pub(super) struct PostgresInboxAdmin {
     parked_keys: String,
     park: String,
     unpark: Unpark,
-    pass_letters: String,
+    pass: String,
     settle: String,
 }
 
@@ -43,7 +43,7 @@ impl PostgresInboxAdmin {
             parked_keys: tables.render(PARKED_KEYS),
             park: tables.render(PARK),
             unpark: Unpark::new(tables),
-            pass_letters: tables.render(PASS_LETTERS),
+            pass: tables.render(PASS),
             settle: tables.render(SETTLE),
         }
     }
@@ -103,9 +103,8 @@ const DISCARD: &str = "DELETE FROM {{dead_letters}} WHERE consumer = $1 AND seq 
 const PARKED_KEYS: &str = "SELECT ordering_key, reason, (extract(epoch FROM parked_at) * 1000000)::bigint FROM {{parked_keys}} \
     WHERE consumer = $1 AND ordering_key > $2 ORDER BY ordering_key LIMIT $3";
 
-/// From here on the key's dead letters park it no more.
-const PASS_LETTERS: &str =
-    "UPDATE {{dead_letters}} SET parks_key = false WHERE consumer = $1 AND ordering_key = $2 AND parks_key RETURNING 1";
+const PASS: &str =
+    "UPDATE {{dead_letters}} SET parks_key = false WHERE consumer = $1 AND seq = $2 AND parks_key RETURNING 1";
 
 /// From here on the key is parked for its dead letters, or else for what is held of it.
 const SETTLE: &str = "UPDATE {{parked_keys}} AS p SET reason = CASE WHEN EXISTS (SELECT FROM {{dead_letters}} AS d \
@@ -194,6 +193,29 @@ impl InboxAdmin for PostgresInboxAdmin {
         Ok(true)
     }
 
+    async fn pass(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
+        const WHAT: &str = "pass a dead letter";
+        let mut session = self.begin(WHAT).await?;
+        let of_letter = || (bind::<Text, _>(consumer.as_str()), bind::<BigInt, _>(seq));
+        let found: Vec<(Option<String>, Option<String>, Option<Vec<u8>>)> =
+            session.load(WHAT, Sql::<_, Found>::new(&self.find, of_letter())).await?;
+        let Some((_, _, Some(key))) = found.into_iter().next() else {
+            session.roll_back().await;
+            return Ok(false);
+        };
+        let by = self.lock(&mut session, WHAT, consumer, &key).await?;
+        let passed: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.pass, of_letter())).await?;
+        if passed.is_empty() {
+            session.roll_back().await;
+            return Ok(false);
+        }
+        if by == Some(ParkedBy::DeadLetter) {
+            self.settle(&mut session, WHAT, consumer, &key).await?;
+        }
+        session.done(WHAT).await?;
+        Ok(true)
+    }
+
     async fn parked_keys(
         &self,
         consumer: &Consumer,
@@ -221,17 +243,12 @@ impl InboxAdmin for PostgresInboxAdmin {
         Ok(!parked.is_empty())
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
         const WHAT: &str = "unpark a key";
         let mut session = self.begin(WHAT).await?;
-        let parked_by = self.lock(&mut session, WHAT, consumer, key.as_bytes()).await?;
-        if by == ParkedBy::Held || parked_by != Some(by) {
+        if self.lock(&mut session, WHAT, consumer, key.as_bytes()).await? != Some(ParkedBy::Operator) {
             session.roll_back().await;
             return Ok(false);
-        }
-        if by == ParkedBy::DeadLetter {
-            let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key.as_bytes()));
-            let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.pass_letters, of_key)).await?;
         }
         self.settle(&mut session, WHAT, consumer, key.as_bytes()).await?;
         session.done(WHAT).await?;

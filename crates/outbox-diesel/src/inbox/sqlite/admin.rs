@@ -29,7 +29,7 @@ struct Statements {
     hold_key: String,
     hold: String,
     remove: String,
-    pass_letters: String,
+    pass: String,
     parked_keys: String,
     reason: String,
     settle: String,
@@ -49,9 +49,7 @@ impl SqliteInboxAdmin {
             hold: sql("INSERT INTO {{held}} (seq, {SHARED}, status, due_at) SELECT seq, {SHARED}, 'waiting', {{now}} \
                  FROM {{dead_letters}} WHERE seq = ?1"),
             remove: sql("DELETE FROM {{dead_letters}} WHERE seq = ?1"),
-            pass_letters: sql(
-                "UPDATE {{dead_letters}} SET parks_key = FALSE WHERE consumer = ?1 AND ordering_key = ?2 AND parks_key",
-            ),
+            pass: sql("UPDATE {{dead_letters}} SET parks_key = FALSE WHERE seq = ?1 AND parks_key"),
             parked_keys: sql("SELECT ordering_key, reason, parked_at FROM {{parked_keys}} \
                  WHERE consumer = ?1 AND ordering_key > ?2 ORDER BY ordering_key LIMIT ?3"),
             reason: sql("SELECT reason FROM {{parked_keys}} WHERE consumer = ?1 AND ordering_key = ?2"),
@@ -104,25 +102,24 @@ impl Statements {
         Ok(true)
     }
 
-    fn unpark(
-        &self,
-        sqlite: &mut SqliteConnection,
-        consumer: &Consumer,
-        key: &[u8],
-        by: ParkedBy,
-    ) -> QueryResult<bool> {
-        if by == ParkedBy::Held || self.parked_by(sqlite, consumer, key)? != Some(by) {
+    fn pass(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, seq: i64) -> QueryResult<bool> {
+        let Some((_, _, Some(key))) = self.find(sqlite, consumer, seq)? else { return Ok(false) };
+        if Sql::<_>::new(&self.pass, (bind::<BigInt, _>(seq),)).execute(sqlite)? == 0 {
             return Ok(false);
         }
-        if by == ParkedBy::DeadLetter {
-            let of_key = (bind::<Text, _>(consumer.as_str()), bind::<Binary, _>(key));
-            Sql::<_>::new(&self.pass_letters, of_key).execute(sqlite)?;
+        self.settle_without_letter(sqlite, consumer, &key)?;
+        Ok(true)
+    }
+
+    fn unpark(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, key: &[u8]) -> QueryResult<bool> {
+        if self.parked_by(sqlite, consumer, key)? != Some(ParkedBy::Operator) {
+            return Ok(false);
         }
         self.settle(sqlite, consumer, key)?;
         Ok(true)
     }
 
-    /// One of its dead letters is gone.
+    /// One of its dead letters is gone, or parks it no more.
     fn settle_without_letter(&self, sqlite: &mut SqliteConnection, consumer: &Consumer, key: &[u8]) -> QueryResult<()> {
         match self.parked_by(sqlite, consumer, key)? {
             Some(ParkedBy::DeadLetter) => self.settle(sqlite, consumer, key),
@@ -179,6 +176,12 @@ impl InboxAdmin for SqliteInboxAdmin {
         self.writer.write("discard a dead letter", discard).await
     }
 
+    async fn pass(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
+        let (statements, consumer) = (self.statements.clone(), consumer.clone());
+        let pass = move |sqlite: &mut SqliteConnection| statements.pass(sqlite, &consumer, seq);
+        self.writer.write("pass a dead letter", pass).await
+    }
+
     async fn parked_keys(
         &self,
         consumer: &Consumer,
@@ -209,9 +212,9 @@ impl InboxAdmin for SqliteInboxAdmin {
         self.writer.write("park a key", park).await
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
         let (statements, consumer, key) = (self.statements.clone(), consumer.clone(), key.clone());
-        let unpark = move |sqlite: &mut SqliteConnection| statements.unpark(sqlite, &consumer, key.as_bytes(), by);
+        let unpark = move |sqlite: &mut SqliteConnection| statements.unpark(sqlite, &consumer, key.as_bytes());
         self.writer.write("unpark a key", unpark).await
     }
 }

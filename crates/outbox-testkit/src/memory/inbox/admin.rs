@@ -65,6 +65,18 @@ impl InboxAdmin for MemoryInbox {
         Ok(true)
     }
 
+    async fn pass(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
+        let Some((row, _open)) = self.lock_letter(consumer, seq).await? else { return Ok(false) };
+        let mut state = self.available()?;
+        let letter = state.tables.dead_letters.get_mut(&seq).filter(|letter| letter.parks_key);
+        let Some(letter) = letter else { return Ok(false) };
+        letter.parks_key = false;
+        if let Some(key) = &row.key {
+            state.tables.settle_without_letter(consumer, key);
+        }
+        Ok(true)
+    }
+
     async fn parked_keys(
         &self,
         consumer: &Consumer,
@@ -89,17 +101,12 @@ impl InboxAdmin for MemoryInbox {
         Ok(by != Some(ParkedBy::Operator))
     }
 
-    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey, by: ParkedBy) -> Result<bool, StorageError> {
+    async fn unpark(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
         let open = self.open();
         open.lock(&Row::Parked(consumer.clone(), key.clone()), Mode::Exclusive).await?;
         let mut state = self.available()?;
-        if by == ParkedBy::Held || state.tables.parked_by(consumer, key) != Some(by) {
+        if state.tables.parked_by(consumer, key) != Some(ParkedBy::Operator) {
             return Ok(false);
-        }
-        if by == ParkedBy::DeadLetter {
-            let letters = state.tables.dead_letters.values_mut();
-            let of_key = letters.filter(|row| row.consumer == *consumer && row.key.as_ref() == Some(key));
-            of_key.for_each(|row| row.parks_key = false);
         }
         state.tables.settle(consumer, key);
         Ok(true)

@@ -117,7 +117,7 @@ impl Tables {
         }
     }
 
-    /// A dead letter of this key is gone.
+    /// A dead letter of this key is gone, or parks it no more.
     pub(super) fn settle_without_letter(&mut self, consumer: &Consumer, key: &OrderingKey) {
         if self.parked_by(consumer, key) == Some(ParkedBy::DeadLetter) {
             self.settle(consumer, key);
