@@ -55,7 +55,8 @@ impl State {
             .map(|name| format!("'{prefix}{name}'"))
             .join(", ");
         let messages = tables.messages();
-        // The highest seq is read before the next one, so that an append in between cannot look like a counter set back.
+        // The highest seq is read before the next one, so that an append in between cannot look like a counter set back. It also opens
+        // the table, without which MySQL tells a next one that is too low after it was started.
         let text = format!(
             "SHOW VARIABLES WHERE Variable_name IN ('version', 'binlog_format', 'read_only', 'super_read_only', \
              'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'group_replication_single_primary_mode', \

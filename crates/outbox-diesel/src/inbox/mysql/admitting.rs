@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::MysqlInboxTransaction;
-use super::json::{IDENTITIES, KEYS, identities, keys};
+use super::json::{IDENTITIES, KEYS, beside_locks, identities, keys};
 use crate::inbox::InboxTables;
 use crate::inbox::shared::{Status, standing, unix_time};
 use crate::sql::{Sql, bind};
@@ -31,7 +31,7 @@ impl Statements {
         Self {
             insert: tables.render(&INSERT.replace("{IDENTITIES}", IDENTITIES)),
             standings: tables.render(&STANDINGS.replace("{IDENTITIES}", IDENTITIES)),
-            parked: tables.render(&PARKED.replace("{KEYS}", KEYS)),
+            parked: tables.render(&PARKED.replace("{KEYS}", &beside_locks(KEYS))),
         }
     }
 }

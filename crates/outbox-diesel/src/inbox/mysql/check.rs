@@ -57,11 +57,13 @@ impl State {
         let names = ["messages", "held", "parked_keys", "dead_letters", "positions", "horizons"]
             .map(|name| format!("'{prefix}{name}'"))
             .join(", ");
+        // Of a table that nobody has opened since the server started, MySQL tells no AUTO_INCREMENT or one too low: so it is opened first.
         let text = tables.render(&format!(
             "SHOW VARIABLES WHERE Variable_name IN ('version', 'binlog_format', 'read_only', 'super_read_only', \
              'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'group_replication_single_primary_mode', \
              'innodb_flush_log_at_trx_commit'); \
              SELECT max(seq) FROM {{{{dead_letters}}}} FORCE INDEX ({prefix}dead_letters_seq); \
+             SELECT seq FROM {{{{held}}}} LIMIT 0; \
              SELECT t.table_name, t.engine, t.auto_increment FROM information_schema.tables AS t \
              WHERE t.table_schema = {schema} AND t.table_name IN ({names}); \
              SELECT c.table_name, c.column_name, c.data_type FROM information_schema.columns AS c \
@@ -69,7 +71,7 @@ impl State {
              AND c.column_name IN ('consumer', 'source', 'id', 'ordering_key', 'stream') AND c.data_type <> 'varbinary'"
         ));
         let sets = pool.run(WHAT, &text).await?;
-        let [variables, max_seq, found, blurred] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
+        let [variables, max_seq, _, found, blurred] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
         let text = |row, index| lossy_text(row, index).unwrap_or_default();
         Ok(Self {
             variables: variables.rows.iter().map(|row| (text(row, 0), text(row, 1))).collect(),

@@ -9,7 +9,7 @@ use outbox_core::ports::{StorageError, StorageErrorKind};
 use time::OffsetDateTime;
 
 use super::held::name_of;
-use super::json::{IDENTITIES, identities, table};
+use super::json::{IDENTITIES, beside_locks, identities, table};
 use super::row::identity;
 use super::work::{Work, repeated};
 use crate::inbox::InboxTables;
@@ -41,21 +41,20 @@ impl MysqlInboxMemory {
             return Ok(0);
         }
         found.sort_unstable();
-        let joined = |json: &str| {
+        let joined = |list: String| {
             format!(
-                "{} STRAIGHT_JOIN {{{{messages}}}} AS m FORCE INDEX (PRIMARY) ON m.consumer = {name} AND m.source = unhex(v.source) \
-                 AND m.id = unhex(v.id)",
-                table(IDENTITIES, json)
+                "{list} STRAIGHT_JOIN {{{{messages}}}} AS m FORCE INDEX (PRIMARY) ON m.consumer = {name} AND m.source = unhex(v.source) \
+                 AND m.id = unhex(v.id)"
             )
         };
-        let json = identities(found.iter().map(|identity| (identity, "")));
-        let lock =
-            self.tables.render(&format!("SELECT v.n FROM {} WHERE {is_old} FOR UPDATE SKIP LOCKED", joined(&json)));
+        let list = table(IDENTITIES, &identities(found.iter().map(|identity| (identity, ""))));
+        let lock = joined(beside_locks(&list));
+        let lock = self.tables.render(&format!("SELECT v.n FROM {lock} WHERE {is_old} FOR UPDATE SKIP LOCKED"));
         let (mut work, sets) = Work::begin(&self.pool, WHAT, &lock).await?;
         let places = sets.iter().flat_map(|set| &set.rows).map(|row| big(row, 0));
         let locked = places.filter_map(|place| found.get(usize::try_from(place).ok()?.checked_sub(1)?));
-        let json = identities(locked.map(|identity| (identity, "")));
-        let remove = self.tables.render(&format!("DELETE m FROM {} WHERE {is_old}", joined(&json)));
+        let list = table(IDENTITIES, &identities(locked.map(|identity| (identity, ""))));
+        let remove = self.tables.render(&format!("DELETE m FROM {} WHERE {is_old}", joined(list)));
         let removed = work.run(&remove).await?.first().map_or(0, |set| set.matched);
         work.commit().await?;
         Ok(usize::try_from(removed).unwrap_or(0))
