@@ -127,7 +127,8 @@ async fn consumers_that_wait_for_a_message_that_is_given_up_do_not_deadlock() {
             });
         }
         let waiting = format!(
-            "SELECT count(*) FROM information_schema.processlist WHERE db = '{}' AND command <> 'Sleep' AND info LIKE 'INSERT INTO%'",
+            "SELECT count(*) FROM {} WHERE db = '{}' AND command <> 'Sleep' AND info LIKE 'INSERT INTO%'",
+            database.processlist().await,
             database.name
         );
         database.until(&waiting, 4).await;

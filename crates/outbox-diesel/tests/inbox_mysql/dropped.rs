@@ -70,8 +70,9 @@ async fn a_transaction_that_is_dropped_at_any_await_is_there_as_a_whole_or_not_a
     }
     assert!(nothing > 5, "only {nothing} of {waits} were dropped in time");
     let open = format!(
-        "SELECT count(*) FROM information_schema.innodb_trx AS t JOIN information_schema.processlist AS p \
-         ON p.id = t.trx_mysql_thread_id WHERE p.db = '{}'",
+        "SELECT count(*) FROM information_schema.innodb_trx AS t JOIN {} AS p ON p.id = t.trx_mysql_thread_id \
+         WHERE p.db = '{}'",
+        database.processlist().await,
         database.name
     );
     database.until(&open, 0).await;

@@ -128,7 +128,8 @@ async fn a_reader_that_finds_nothing_keeps_all_of_its_connections_in_use() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let idle = format!(
-        "SELECT max(time) FROM information_schema.processlist WHERE db = '{}' AND command = 'Sleep'",
+        "SELECT max(time) FROM {} WHERE db = '{}' AND command = 'Sleep'",
+        database.processlist().await,
         database.name
     );
     let idle_secs = database.number(&idle).await;

@@ -82,6 +82,12 @@ impl Database {
         }
     }
 
+    /// The list of connections. MySQL refuses to read the older one while a statement in it holds bytes that are no text.
+    pub(crate) async fn processlist(&self) -> &'static str {
+        let is_mariadb = self.number("SELECT version() LIKE '%MariaDB%'").await != 0;
+        if is_mariadb { "information_schema.processlist" } else { "performance_schema.processlist" }
+    }
+
     /// Ends every connection to this database but the one that asks.
     pub(crate) async fn kill_all(&self) {
         #[derive(QueryableByName)]
@@ -90,8 +96,8 @@ impl Database {
             id: i64,
         }
         let mut connection = connect(&server_url()).await;
-        let all =
-            format!("SELECT CAST(id AS signed) AS id FROM information_schema.processlist WHERE db = '{}'", self.name);
+        let list = self.processlist().await;
+        let all = format!("SELECT CAST(id AS signed) AS id FROM {list} WHERE db = '{}'", self.name);
         let rows: Vec<Row> = diesel::sql_query(all).load(&mut connection).await.expect("the connections are listed");
         assert!(!rows.is_empty(), "there is something to kill");
         for Row { id } in rows {
