@@ -9,8 +9,8 @@ pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 const QUEUE_TYPE: &str = "x-queue-type";
 const DELIVERY_LIMIT: &str = "x-delivery-limit";
 
-/// As good as none, and a number that every version takes: RabbitMQ 4 drops a message of a quorum queue after 20 redeliveries, and each lost
-/// connection is one for all that was prefetched. What cannot be processed is a dead letter of the inbox long before.
+/// As good as none, and a number that every version takes: RabbitMQ 4 drops a message of a quorum queue after 20 redeliveries, and each end of a
+/// subscription is one for all that was prefetched. What cannot be processed is a dead letter of the inbox long before.
 const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// A queue to receive from.
@@ -28,7 +28,7 @@ pub struct Queue {
 /// |---|---|
 /// | `x-queue-type` | `quorum` |
 /// | `x-single-active-consumer` | `true`, with [`Order::SingleActiveConsumer`] whatever `argument` says |
-/// | `x-delivery-limit` | 1,000,000,000, on a quorum queue: RabbitMQ 4 would *drop* a message after 20 redeliveries, which as many lost connections are |
+/// | `x-delivery-limit` | 1,000,000,000, on a quorum queue: RabbitMQ 4 would *drop* a message after 20 redeliveries, which as many restarts or lost connections are |
 ///
 /// Declaring never changes what exists: a queue with other arguments is refused (406), and subscribing with it.
 #[derive(Debug, Clone, PartialEq)]

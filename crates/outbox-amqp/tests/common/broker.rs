@@ -29,7 +29,10 @@ pub(crate) fn with_vhost(uri: &str, vhost: &str) -> String {
 
 /// Runs a command of the broker's own tool.
 pub(crate) fn rabbitmqctl(arguments: &[&str]) -> String {
-    let output = Command::new(variable("OUTBOX_TEST_RABBITMQCTL")).args(arguments).output().expect("rabbitmqctl runs");
+    let tool = variable("OUTBOX_TEST_RABBITMQCTL"); // in a container it is several words
+    let mut words = tool.split_whitespace();
+    let mut command = Command::new(words.next().expect("OUTBOX_TEST_RABBITMQCTL names a program"));
+    let output = command.args(words).args(arguments).output().expect("rabbitmqctl runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "rabbitmqctl {arguments:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()

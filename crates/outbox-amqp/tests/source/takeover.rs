@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use outbox_amqp::Order;
+use outbox_amqp::{AmqpSource, DeclaredQueue, Order};
 use outbox_core::inbox::Source as _;
 
+use crate::common::broker::uri;
+use crate::common::unique;
 use crate::member::{Member, consumer};
 use crate::queue::TestQueue;
 
@@ -46,6 +48,23 @@ async fn the_next_subscription_takes_over_in_order_when_the_active_one_goes() {
         assert!(next.received[..50].iter().all(|message| message.redelivered), "{end:?}");
         queue.remove().await;
     }
+}
+
+/// RabbitMQ 4 drops a message of a quorum queue when it would deliver it for the 22nd time, also after consumers that closed in good order, unless
+/// the queue says otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_queue_keeps_its_messages_however_often_a_consumer_is_lost() {
+    let queue = TestQueue::unmade(&unique("limit")).await;
+    let source = AmqpSource::new(uri(), [DeclaredQueue::new(&*queue.name)]).expect("a source");
+    Member::join(&source).await;
+    queue.publish_numbers(0..5).await;
+    for _ in 0..30 {
+        Member::join(&source).await.until_received(5).await;
+    }
+    let mut member = Member::join(&source).await;
+    member.until_received(5).await;
+    assert_eq!(member.numbers(), [0, 1, 2, 3, 4]);
+    queue.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
