@@ -103,3 +103,30 @@ async fn reading_does_not_wait_for_a_transaction() {
     assert!(claimed.is_empty());
     assert_eq!(open.commit().await.unwrap(), Committed::Done);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_of_another_program_gets_in_between_the_transactions_of_a_busy_inbox() {
+    const WRITES: usize = 40;
+    let database = Database::create();
+    database.batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)");
+    let storage = database.storage();
+    let inbox = tokio::spawn(async move {
+        for n in 0_u64.. {
+            let mut transaction = storage.begin(&consumer(), &LIMITS).await.expect("begin");
+            transaction.admit(&[candidate(&n.to_string())]).await.expect("admit");
+            tokio::time::sleep(Duration::from_millis(30)).await; // what its handlers take
+            assert_eq!(transaction.commit().await.expect("commit"), Committed::Done);
+        }
+    });
+    let mut writer = database.connection();
+    let writes = tokio::task::spawn_blocking(move || {
+        (0..WRITES).try_for_each(|_| {
+            std::thread::sleep(Duration::from_millis(10)); // the inbox has the lock again
+            writer.batch_execute("INSERT INTO orders DEFAULT VALUES")
+        })
+    });
+    writes.await.expect("the writer does not panic").expect("it never waits for as long as its busy_timeout, 5 s");
+    inbox.abort();
+    assert!(inbox.await.expect_err("it was stopped").is_cancelled());
+    assert_eq!(database.number("SELECT count(*) FROM orders"), WRITES as i64);
+}
