@@ -15,7 +15,8 @@ use crate::sql::Sql;
 /// It never begins or commits a transaction: a message is delivered if and only if the caller commits. Cheap to clone.
 ///
 /// A deadlock (error 1213) ends the whole transaction, also when it happens inside a savepoint; what is executed after it commits
-/// by itself. So never go on after an error: let the transaction end, and begin it again.
+/// by itself. From MariaDB 11.6 on so does error 1020, when a statement locks a row that has changed since the transaction's snapshot.
+/// So never go on after an error: let the transaction end, and begin it again.
 ///
 /// The connection's character set must be `utf8mb4`, which Diesel's connections set by themselves.
 ///

@@ -133,7 +133,7 @@ impl Connector {
 
 /// The statements that set a session up.
 ///
-/// Comments that begin with `/*M!` are run by MariaDB only, those with `/*!80000` by MySQL 8 only.
+/// Comments that begin with `/*M!` are run by MariaDB only (`/*M!110600`: from 11.6 on), those with `/*!80000` by MySQL 8 only.
 fn session(isolation: Isolation, limits: Limits) -> Vec<String> {
     let level = match isolation {
         Isolation::ReadCommitted => "READ COMMITTED",
@@ -150,10 +150,13 @@ fn session(isolation: Isolation, limits: Limits) -> Vec<String> {
             "SET SESSION sql_select_limit = {}, completion_type = 0, sql_safe_updates = 0, sql_big_selects = 1, sql_auto_is_null = 0",
             u64::MAX
         ),
+        // From 11.6 on MariaDB ends a transaction (1020) that locks a row which has changed since the same statement read something, at
+        // READ COMMITTED too: statements that find rows and then lock them would fail while others write.
         format!(
             "SET SESSION autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', \
              innodb_lock_wait_timeout = {lock}, wait_timeout = {idle}, group_concat_max_len = 1048576 \
-             /*M! , idle_transaction_timeout = {idle}, max_statement_time = {}.{:03} */ /*!80000 , max_execution_time = {}, information_schema_stats_expiry = 0 */",
+             /*M! , idle_transaction_timeout = {idle}, max_statement_time = {}.{:03} */ \
+             /*M!110600 , innodb_snapshot_isolation = 0 */ /*!80000 , max_execution_time = {}, information_schema_stats_expiry = 0 */",
             statement.as_secs(),
             statement.subsec_millis(),
             statement.as_millis().max(1),
@@ -186,6 +189,7 @@ mod tests {
             "sql_auto_is_null = 0",
             "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
             "time_zone = '+00:00'",
+            "innodb_snapshot_isolation = 0",
         ] {
             assert!(session.contains(setting), "{setting}: {session}");
         }

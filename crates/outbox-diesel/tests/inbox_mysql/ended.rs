@@ -67,6 +67,39 @@ async fn a_lock_that_is_held_too_long_in_a_handler_is_a_conflict_and_rolls_back_
     assert_eq!(database.number("SELECT count(*) FROM inbox_messages").await, 0);
 }
 
+/// MariaDB ends such a transaction (error 1020) from 11.6 on, unless `innodb_snapshot_isolation` is off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_changes_while_a_handler_s_statement_finds_it_is_locked_as_it_is_then() {
+    let database = Database::create().await;
+    let storage = database.storage();
+    let name = &database.name;
+    database.batch("INSERT INTO effects (effect) VALUES ('read first')").await;
+    let mut other = database.connection().await;
+    other.batch_execute(&format!("DO get_lock('{name}', 20)")).await.unwrap();
+
+    let mut transaction = storage.begin(&consumer(), &LIMITS).await.unwrap();
+    transaction.admit(&[candidate("1")]).await.unwrap();
+    apply(transaction.connection(), "whole").await;
+    let find_and_lock = format!(
+        "SELECT b.amount FROM (SELECT get_lock('{name}', 20) AS held FROM effects LIMIT 1) AS f STRAIGHT_JOIN balances AS b \
+         ON b.account = '0' AND f.held = 1 FOR UPDATE"
+    );
+    let changed = async {
+        let list = database.processlist().await;
+        let waiting = format!("SELECT count(*) FROM {list} WHERE db = '{name}' AND state = 'User lock'");
+        database.until(&waiting, 1).await;
+        database.batch("UPDATE balances SET amount = 7 WHERE account = '0'").await;
+        other.batch_execute(&format!("DO release_lock('{name}')")).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(transaction.connection().batch_execute(&find_and_lock), changed);
+    found.expect("nothing is in the way");
+    let add = "UPDATE balances SET amount = amount + 1 WHERE account = '0'";
+    transaction.connection().batch_execute(add).await.unwrap();
+    assert_eq!(transaction.commit().await.unwrap(), Committed::Done);
+    assert_eq!(database.number("SELECT amount FROM balances WHERE account = '0'").await, 8);
+    assert_eq!(database.number("SELECT count(*) FROM effects WHERE effect = 'whole'").await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_takes_too_long_is_ended_by_the_server() {
     use std::time::{Duration, Instant};

@@ -178,7 +178,9 @@ const START: &str = "START TRANSACTION READ WRITE";
 /// The settings of a transaction, and its beginning. The connection may have been another's before, and its handlers may have set anything.
 ///
 /// Without autocommit, what is executed after a deadlock has ended the transaction does not commit by itself. `lc_messages` is for the errors
-/// that handlers return. Comments that begin with `/*M!` are run by MariaDB only, those with `/*!80000` by MySQL 8 only.
+/// that handlers return. With `innodb_snapshot_isolation`, on by default from MariaDB 11.6 on, a statement that reads and then locks a row
+/// which another has changed meanwhile would end the transaction (1020), unlike on every other server. Comments that begin with `/*M!` are
+/// run by MariaDB only (`/*M!110600`: from 11.6 on), those with `/*!80000` by MySQL 8 only.
 fn begin_text(limits: &TransactionLimits, idle: Duration) -> String {
     let whole_secs = |limit: Duration| limit.as_millis().div_ceil(1_000).max(1);
     let (lock, idle, statement) = (whole_secs(limits.lock), whole_secs(idle), limits.statement);
@@ -186,7 +188,8 @@ fn begin_text(limits: &TransactionLimits, idle: Duration) -> String {
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION autocommit = 0, completion_type = 0, sql_select_limit = {}, sql_safe_updates = 0, sql_big_selects = 1, \
          lc_messages = 'en_US', innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = {idle} \
-         /*M! , idle_transaction_timeout = {idle}, max_statement_time = {}.{:03} */ /*!80000 , max_execution_time = {} */; \
+         /*M! , idle_transaction_timeout = {idle}, max_statement_time = {}.{:03} */ \
+         /*M!110600 , innodb_snapshot_isolation = 0 */ /*!80000 , max_execution_time = {} */; \
          {START}; SAVEPOINT {MARK}",
         u64::MAX,
         statement.as_secs(),

@@ -23,9 +23,10 @@ use crate::mysql::pool::Pool;
 /// Transactions, the queue of held messages, and all other work have connections of their own, so that none waits for another.
 /// Connections are made when they are needed and replaced when they are lost.
 ///
-/// Those of handlers have Diesel's settings (UTC, `utf8mb4`) and the server's own, but for what each transaction sets: READ COMMITTED,
-/// `autocommit = 0`, the limits of locks, statements and idleness, and errors in English. What else a handler sets stays for the next one. A
-/// deadlock (error 1213) ends the *whole* transaction: a handler that goes on after one does nothing that is committed.
+/// Those of handlers have Diesel's settings (UTC, `utf8mb4`) and the server's own, but for what each transaction sets: READ COMMITTED
+/// (without `innodb_snapshot_isolation`, which MariaDB has on from 11.6 on), `autocommit = 0`, the limits of locks, statements and idleness,
+/// and errors in English. What else a handler sets stays for the next one. A deadlock (error 1213) ends the *whole* transaction: a handler
+/// that goes on after one does nothing that is committed.
 ///
 /// The server must keep every promise of InnoDB: `binlog_format` `ROW` or `MIXED`, `innodb_flush_log_at_trx_commit = 1`, one writable node (no
 /// Galera multi-writer). [`check`](InboxStorage::check) refuses what it can see. TLS is as with [`MysqlStorage`](crate::mysql::MysqlStorage).
