@@ -107,16 +107,17 @@ impl MysqlReader {
         Reply::of(READ, rows)
     }
 
-    /// As [`run`](Self::run), after the question how far the numbers are drawn when it is time for that; the answer is for the reads that
+    /// As [`run`](Self::run), with the question how far the numbers are drawn when it is time for that; the answer is for the reads that
     /// follow.
     async fn run_and_count(&mut self, text: &str) -> Result<(Reply, Option<i64>), StorageError> {
         let drawn = self.drawn.highest();
         if !self.drawn.is_old() {
             return Ok((self.run(text).await?, drawn));
         }
-        let text = format!("{}; {text}", drawn::question(&self.tables));
+        // The read comes first, because it opens the table: of one that it has closed MySQL tells a number that is too low by one.
+        let text = format!("{text}; {}", drawn::question(&self.tables));
         let sets = self.committed.run(READ, self.timeout, &text).await?;
-        let Ok([counter, found]) = <[ResultSet; 2]>::try_from(sets) else { return Err(unexpected_reply(READ)) };
+        let Ok([found, counter]) = <[ResultSet; 2]>::try_from(sets) else { return Err(unexpected_reply(READ)) };
         let reply = Reply::of(READ, found.rows)?;
         self.drawn.told(counter.rows.first().and_then(|row| number(row, 0)));
         self.refuse_a_counter_set_back()?;
