@@ -66,7 +66,7 @@ pub trait Subscription: Send {
     /// [`Acknowledging::Individual`]: on this one.
     fn acknowledge(&mut self, partition: &Partition, position: i64);
 
-    /// Asks for no more messages of this partition for now; those that are on their way (at most what the source prefetches) may still come. The
+    /// Asks for no more messages of this partition until it is resumed; those that are on their way (at most what the source prefetches) may still come. The
     /// membership stays alive.
     fn pause(&mut self, partition: &Partition);
 

@@ -201,7 +201,7 @@ struct Shared {
     arrived: Notify,
 }
 
-/// Whether the broker takes nothing for now, and whether the relay has heard of it.
+/// Whether the broker takes nothing at the moment, and whether the relay has heard of it.
 #[derive(Debug, Default)]
 struct Blocked {
     reason: Option<Reason>,
@@ -234,7 +234,7 @@ impl OutcomeSink {
         self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Reports that the broker takes nothing for now although the session stands (a memory or disk alarm), and why; with
+    /// Reports that the broker takes nothing at the moment although the session stands (a memory or disk alarm), and why; with
     /// `None`, that it does again. What is in flight keeps its outcome to come, and nothing burns an attempt: the
     /// relay only shows it in its health. A new session starts unblocked.
     pub fn blocked(&self, reason: Option<Reason>) {

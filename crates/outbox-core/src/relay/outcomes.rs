@@ -11,7 +11,7 @@ impl Engine {
     pub(super) fn on_outcomes(&mut self, outcomes: &mut Vec<(Ticket, Outcome)>) {
         if let Some(blocked) = self.publisher.blocked_news() {
             match &blocked {
-                Some(reason) => tracing::warn!(reason = %reason, "the broker takes no messages for now"),
+                Some(reason) => tracing::warn!(reason = %reason, "the broker takes no messages at the moment"),
                 None => tracing::info!("the broker takes messages again"),
             }
             self.shared.vitals(|vitals| vitals.broker = blocked.map(|reason| reason.0));

@@ -117,7 +117,7 @@ impl Publisher {
         next
     }
 
-    /// What the session said of a broker that takes nothing for now, once.
+    /// What the session said of a broker that takes nothing at the moment, once.
     pub(super) fn blocked_news(&mut self) -> Option<Option<Reason>> {
         self.outcomes.as_mut()?.blocked_news()
     }

@@ -152,7 +152,7 @@ impl Route {
         }
     }
 
-    /// Whether messages of the route are given up for now: it is paused, or is being tried again after a pause.
+    /// Whether messages of the route are given up at the moment: it is paused, or is being tried again after a pause.
     pub(super) fn is_waiting(&self) -> bool {
         match self.status {
             RouteStatus::Paused { .. } => true,

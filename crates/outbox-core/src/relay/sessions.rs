@@ -97,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// A route takes no messages for now. What waits for it is given up until it goes on; nothing burns an attempt.
+    /// A route takes no messages at the moment. What waits for it is given up until it goes on; nothing burns an attempt.
     pub(super) fn pause_route(&mut self, id: RouteId, reason: &Reason) {
         let route = self.routes.get_mut(id);
         if matches!(route.status, RouteStatus::Paused { .. }) {

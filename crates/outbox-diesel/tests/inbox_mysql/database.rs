@@ -13,6 +13,13 @@ use outbox_diesel::inbox::mysql::{MysqlInbox, MysqlInboxBuilder};
 use outbox_diesel::mysql::establish;
 use uuid::Uuid;
 
+/// What handlers get.
+pub(crate) type Connection = AsyncMysqlConnection;
+/// A handler's effect.
+pub(crate) const INSERT_EFFECT: &str = "INSERT INTO effects (effect) VALUES (?)";
+/// Ends the connection on which it is executed.
+pub(crate) const END_CONNECTION: &str = "KILL CONNECTION_ID()";
+
 pub(crate) const LIMITS: TransactionLimits =
     TransactionLimits { statement: Duration::from_secs(20), lock: Duration::from_secs(20) };
 

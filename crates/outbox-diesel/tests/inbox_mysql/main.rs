@@ -7,6 +7,7 @@ mod database;
 mod dropped;
 mod ended;
 mod engine;
+#[path = "../both_servers/inbox_losing.rs"]
 mod losing;
 mod migrations;
 mod refused_servers;

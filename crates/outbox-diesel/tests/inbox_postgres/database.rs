@@ -12,6 +12,13 @@ use outbox_diesel::inbox::migrations::{EXPECTED_INBOX_VERSION, postgres};
 use outbox_diesel::inbox::postgres::{PostgresInbox, PostgresInboxBuilder};
 use uuid::Uuid;
 
+/// What handlers get.
+pub(crate) type Connection = AsyncPgConnection;
+/// A handler's effect.
+pub(crate) const INSERT_EFFECT: &str = "INSERT INTO effects (effect) VALUES ($1)";
+/// Ends the connection on which it is executed.
+pub(crate) const END_CONNECTION: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
+
 pub(crate) const LIMITS: TransactionLimits =
     TransactionLimits { statement: Duration::from_secs(20), lock: Duration::from_secs(20) };
 

@@ -91,20 +91,7 @@ impl MysqlInboxAdmin {
             work.commit().await?;
             return Ok(true);
         };
-        // the key before the letter, as everybody does; and then who else parks it
-        let others = self.other_letters(&name, &key, seq);
-        let sets = work.run(&format!("{}; {others}; {remove}", look_at_key(&self.tables, &name, &key))).await?;
-        let [reason, held, others, removed] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
-        if removed.matched == 0 {
-            work.roll_back().await; // somebody else replayed or discarded it meanwhile
-            return Ok(false);
-        }
-        let state = KeyState::read([reason, held]);
-        if state.parked_by == Some(ParkedBy::DeadLetter) && others.rows.is_empty() {
-            work.run(&self.let_go(&name, &key, &state)).await?;
-        }
-        work.commit().await?;
-        Ok(true)
+        self.change(work, WHAT, &name, &key, seq, &remove).await
     }
 
     async fn park_once(&self, consumer: &Consumer, key: &OrderingKey) -> Result<bool, StorageError> {
@@ -124,7 +111,7 @@ impl MysqlInboxAdmin {
         const WHAT: &str = "pass a dead letter";
         let name = name_of(consumer);
         let letter = format!("d.consumer = {name} AND d.seq = {seq}");
-        let (mut work, sets) = Work::begin(&self.pool, WHAT, &self.find(&letter)).await?;
+        let (work, sets) = Work::begin(&self.pool, WHAT, &self.find(&letter)).await?;
         let Some(key) = sets.first().and_then(|set| set.rows.first()).and_then(|found| ordering_key(found, 2)) else {
             work.roll_back().await;
             return Ok(false);
@@ -132,16 +119,30 @@ impl MysqlInboxAdmin {
         let pass = self.tables.render(&format!(
             "UPDATE {{{{dead_letters}}}} AS d FORCE INDEX (PRIMARY) SET d.parks_key = 0 WHERE {letter} AND d.parks_key = 1"
         ));
-        let others = self.other_letters(&name, &key, seq);
-        let sets = work.run(&format!("{}; {others}; {pass}", look_at_key(&self.tables, &name, &key))).await?;
-        let [reason, held, others, passed] = &sets[..] else { return Err(unexpected_reply(WHAT)) };
-        if passed.matched == 0 {
+        self.change(work, WHAT, &name, &key, seq, &pass).await
+    }
+
+    /// Locks the key of a letter, looks who else parks it, and then changes the letter, as everybody does; commits. `false`: there is nothing to
+    /// change (any more).
+    async fn change(
+        &self,
+        mut work: Work,
+        what: &'static str,
+        name: &str,
+        key: &OrderingKey,
+        seq: i64,
+        change: &str,
+    ) -> Result<bool, StorageError> {
+        let others = self.other_letters(name, key, seq);
+        let sets = work.run(&format!("{}; {others}; {change}", look_at_key(&self.tables, name, key))).await?;
+        let [reason, held, others, changed] = &sets[..] else { return Err(unexpected_reply(what)) };
+        if changed.matched == 0 {
             work.roll_back().await;
             return Ok(false);
         }
         let state = KeyState::read([reason, held]);
         if state.parked_by == Some(ParkedBy::DeadLetter) && others.rows.is_empty() {
-            work.run(&self.let_go(&name, &key, &state)).await?;
+            work.run(&self.let_go(name, key, &state)).await?;
         }
         work.commit().await?;
         Ok(true)

@@ -76,6 +76,33 @@ impl PostgresInboxAdmin {
         Ok(())
     }
 
+    /// Locks the key of a letter and then changes the letter, as everybody does, and commits. `false`: there is nothing to change (any more).
+    async fn change(
+        &self,
+        mut session: Session,
+        what: &str,
+        statement: &str,
+        consumer: &Consumer,
+        seq: i64,
+        key: Option<Vec<u8>>,
+    ) -> Result<bool, StorageError> {
+        let by = match &key {
+            Some(key) => self.lock(&mut session, what, consumer, key).await?,
+            None => None,
+        };
+        let binds = (bind::<Text, _>(consumer.as_str()), bind::<BigInt, _>(seq));
+        let changed: Vec<i32> = session.load(what, Sql::<_, Integer>::new(statement, binds)).await?;
+        if changed.is_empty() {
+            session.roll_back().await;
+            return Ok(false);
+        }
+        if let Some(key) = key.filter(|_| by == Some(ParkedBy::DeadLetter)) {
+            self.settle(&mut session, what, consumer, &key).await?;
+        }
+        session.done(what).await?;
+        Ok(true)
+    }
+
     async fn begin(&self, what: &str) -> Result<Session, StorageError> {
         Session::begin(&self.pool, what, self.pool.timeout(), BEGIN).await
     }
@@ -175,45 +202,20 @@ impl InboxAdmin for PostgresInboxAdmin {
             let binds = (name(), bind::<Text, _>(source), bind::<Text, _>(id), bind::<Text, _>("processed"));
             let _: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.set_message, binds)).await?;
         }
-        let by = match &key {
-            // the key before the letter, as everybody does
-            Some(key) => self.lock(&mut session, WHAT, consumer, key).await?,
-            None => None,
-        };
-        let binds = (name(), bind::<BigInt, _>(seq));
-        let discarded: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.discard, binds)).await?;
-        if discarded.is_empty() {
-            session.roll_back().await; // somebody else replayed or discarded it meanwhile
-            return Ok(false);
-        }
-        if let Some(key) = key.filter(|_| by == Some(ParkedBy::DeadLetter)) {
-            self.settle(&mut session, WHAT, consumer, &key).await?;
-        }
-        session.done(WHAT).await?;
-        Ok(true)
+        self.change(session, WHAT, &self.discard, consumer, seq, key).await
     }
 
     async fn pass(&self, consumer: &Consumer, seq: i64) -> Result<bool, StorageError> {
         const WHAT: &str = "pass a dead letter";
         let mut session = self.begin(WHAT).await?;
-        let of_letter = || (bind::<Text, _>(consumer.as_str()), bind::<BigInt, _>(seq));
+        let of_letter = (bind::<Text, _>(consumer.as_str()), bind::<BigInt, _>(seq));
         let found: Vec<(Option<String>, Option<String>, Option<Vec<u8>>)> =
-            session.load(WHAT, Sql::<_, Found>::new(&self.find, of_letter())).await?;
+            session.load(WHAT, Sql::<_, Found>::new(&self.find, of_letter)).await?;
         let Some((_, _, Some(key))) = found.into_iter().next() else {
             session.roll_back().await;
             return Ok(false);
         };
-        let by = self.lock(&mut session, WHAT, consumer, &key).await?;
-        let passed: Vec<i32> = session.load(WHAT, Sql::<_, Integer>::new(&self.pass, of_letter())).await?;
-        if passed.is_empty() {
-            session.roll_back().await;
-            return Ok(false);
-        }
-        if by == Some(ParkedBy::DeadLetter) {
-            self.settle(&mut session, WHAT, consumer, &key).await?;
-        }
-        session.done(WHAT).await?;
-        Ok(true)
+        self.change(session, WHAT, &self.pass, consumer, seq, Some(key)).await
     }
 
     async fn parked_keys(

@@ -173,7 +173,9 @@ fn nature(ledger: &Ledger, flight: &Flight) -> Nature {
 
 fn verdict(ledger: &mut Ledger, flight: &Flight) -> Outcome {
     match nature(ledger, flight) {
-        Nature::RefusedTimes(_) if ledger.refuse(flight.id) => Outcome::Retry(Reason::new("refused for now")),
+        Nature::RefusedTimes(_) if ledger.refuse(flight.id) => {
+            Outcome::Retry(Reason::new("refused, later perhaps not"))
+        }
         Nature::ReturnedTimes(_) if ledger.gives_back(flight.id) => {
             Outcome::RoutePaused(Reason::new("it leads to no queue"))
         }

@@ -23,13 +23,13 @@ pub(super) struct Broker {
     sessions: BTreeMap<u64, Producer>,
     sessions_made: u64,
     pub(super) down_until: Option<Instant>,
-    /// Topics that do not exist for now.
+    /// Topics that do not exist at the moment.
     pub(super) missing_until: BTreeMap<String, Instant>,
     /// Accepts nothing and confirms nothing, and loses nothing.
     pub(super) blocked_until: Option<Instant>,
     /// Messages that each relay's transport sends through a channel of their own.
     suspects: BTreeMap<usize, BTreeSet<Uuid>>,
-    /// Partitions without a leader for now: they answer nothing.
+    /// Partitions without a leader at the moment: they answer nothing.
     pub(super) stuck_until: BTreeMap<Slot, Instant>,
 }
 

@@ -23,7 +23,7 @@ pub(in crate::simulation) struct Record {
     pub(in crate::simulation) first_handed: Option<Instant>,
     pub(in crate::simulation) dead: bool,
     pub(in crate::simulation) discarded: bool,
-    /// Times the broker refused it for now.
+    /// Times the broker refused it and would take it later.
     pub(in crate::simulation) refusals: u32,
     /// Times the broker returned it.
     pub(in crate::simulation) returns: u32,

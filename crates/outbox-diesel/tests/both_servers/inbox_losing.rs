@@ -1,20 +1,18 @@
-//! Handlers whose connection the server ends.
+//! Handlers whose connection the server ends. For each server with connections of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diesel::sql_types::Text;
-use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use outbox_core::Event;
 use outbox_core::inbox::{Acknowledging, IncomingHeaders};
 use outbox_inbox::{Delivery, Failure, Inbox, InboxConfig, InboxStats, Mode};
 use outbox_testkit::memory::MemorySource;
 use tokio::sync::oneshot;
 
-use crate::database::Database;
-
-const KILL: &str = "KILL CONNECTION_ID()";
+use crate::database::{Connection, Database, END_CONNECTION, INSERT_EFFECT};
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Deposited {
@@ -33,25 +31,17 @@ impl Event for Deposited {
 /// How often the connection of the first message is still ended.
 type Kills = Arc<AtomicUsize>;
 
-async fn deposit(
-    kills: &Kills,
-    connection: &mut AsyncMysqlConnection,
-    event: Deposited,
-    _: &Delivery,
-) -> Result<(), Failure> {
-    diesel::sql_query("INSERT INTO effects (effect) VALUES (?)")
-        .bind::<Text, _>(event.n.to_string())
-        .execute(connection)
-        .await?;
+async fn deposit(kills: &Kills, connection: &mut Connection, event: Deposited, _: &Delivery) -> Result<(), Failure> {
+    diesel::sql_query(INSERT_EFFECT).bind::<Text, _>(event.n.to_string()).execute(connection).await?;
     let left = AtomicUsize::load(kills, Ordering::Relaxed);
     if event.n > 0 || left == 0 {
         return Ok(());
     }
     kills.store(left - 1, Ordering::Relaxed);
     match left % 3 {
-        0 => connection.batch_execute(KILL).await?,
-        1 => connection.batch_execute(KILL).await.expect("the statement is answered"),
-        _ => connection.transaction(async |nested| nested.batch_execute(KILL).await).await?,
+        0 => connection.batch_execute(END_CONNECTION).await?,
+        1 => connection.batch_execute(END_CONNECTION).await.expect("the statement is answered"),
+        _ => connection.transaction(async |nested| nested.batch_execute(END_CONNECTION).await).await?,
     }
     // what a handler says of it itself is not the database's error
     Err("the ledger was not written".into())
